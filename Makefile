@@ -1,0 +1,86 @@
+# Two commands do everything: `make repro` and `make test`. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PEERS := .venv-peers
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export OMP_NUM_THREADS := 1
+export PYTHONHASHSEED := 0
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab repro smoke test lint format lock bench reports serve clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with the locked dependencies (the others do it when needed)
+
+# torch goes first and by itself: the CPU build where one is offered, else the ordinary one.
+$(STAMP): requirements.lock pyproject.toml
+	@echo "setup: installing the locked dependencies into $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@torch=$$(sed -n 's/^torch==//p' requirements.lock); \
+	  $(BIN)/python -c "import importlib.metadata as m, sys; sys.exit(m.version('torch').split('+')[0] != '$$torch')" 2>/dev/null \
+	  || $(BIN)/pip install -q "torch==$$torch+cpu" 2>/dev/null || $(BIN)/pip install -q "torch==$$torch"
+	@$(BIN)/pip install -q uv 2>/dev/null || true
+	@if [ -x $(BIN)/uv ]; then installer="$(BIN)/uv pip install --python $(BIN)/python"; else installer="$(BIN)/pip install"; fi; \
+	  $$installer -q --no-deps -r requirements.lock && \
+	  $$installer -q --no-deps --no-build-isolation -e .
+	@if [ -e .git ]; then $(BIN)/pre-commit install >/dev/null; fi
+	@touch $@
+	@echo "setup: done"
+
+# Without .git, DVC must be told that there is no source control.
+.PHONY: scm
+scm:
+	@if [ ! -e .git ]; then printf '[core]\n    no_scm = true\n' > .dvc/config.local; \
+	  elif [ -f .dvc/config.local ]; then sed -i '/no_scm/d' .dvc/config.local; fi
+
+lab: $(STAMP) ## open JupyterLab
+	jupyter lab notebooks
+
+repro: $(STAMP) scm ## rebuild data, models and reports that are out of date
+	@dvc repro
+	@echo; cat reports/tables/headline.txt
+	@echo; echo "Reports: $(CURDIR)/reports/index.html"
+
+smoke: $(STAMP) ## run the whole pipeline on tiny budgets in a clean copy
+	@pytest -m smoke -s tests/test_smoke.py
+
+test: lint ## lint, types, the test suite and the smoke pipeline
+	@pytest -n auto -m "not smoke"
+	@$(MAKE) --no-print-directory smoke
+
+lint: $(STAMP) ## ruff and mypy
+	@ruff check . && ruff format --check . && mypy
+
+format: $(STAMP) ## let ruff rewrite the code and strip the notebooks
+	@ruff check --fix . ; ruff format .
+	@python -m hftlib.notebook strip notebooks/*.ipynb || true
+
+lock: $(STAMP) ## resolve pyproject.toml into requirements.lock anew
+	@uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-package rfc3987-syntax --no-emit-package lark \
+	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+
+bench: $(STAMP) ## measure speed against peers, write reports/benchmarks.json
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/pip install -q -r benchmarks/peers.txt || echo "bench: peers could not be installed, their figures will be null"
+	@python -m benchmarks --peers $(PEERS)/bin/python
+
+reports: repro ## bring the reports up to date and pack them into reports.zip to hand over
+	@cd reports && python -m zipfile -c ../reports.zip *.html tables $$(test -d figures && echo figures)
+	@echo "Packed: $(CURDIR)/reports.zip"
+
+serve: $(STAMP) ## show the reports at http://127.0.0.1:8000
+	@python -m http.server --bind 127.0.0.1 --directory reports $${PORT:-8000}
+
+clean: ## remove everything that the commands above have built, .venv too
+	rm -rf $(VENV) $(PEERS) .cache .dvc/cache .dvc/tmp data/market data/features data/datasets \
+	  data/models data/results reports/source reports/failed reports/figures reports/*.html reports.zip \
+	  hftlib.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

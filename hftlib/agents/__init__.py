@@ -1,0 +1,1 @@
+"""Policies: classical and learnt, behind one protocol."""

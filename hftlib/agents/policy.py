@@ -1,0 +1,79 @@
+"""The protocol that every strategy follows, and the loop that plays one.
+
+A policy of one's own is a class with this one method:
+
+    class AlwaysLong:
+        def act(self, observations):
+            return np.ones(len(observations), dtype=np.int64)
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hftlib.data.panel import BarPanel
+from hftlib.envs.trading import TradingRules, TradingVecEnv
+
+
+class Policy(Protocol):
+    """Decides for a batch of accounts at once."""
+
+    def act(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Map observations of shape (n, n_inputs) to actions of shape (n,)."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One walk through every symbol of a panel, `n_copies` times side by side.
+
+    Arrays have shape (n_bars, n_copies, n_symbols); bar 0 is the start, before
+    any order. Symbols shorter than the longest repeat their last equity, with
+    position 0 and no flow; `row` is -1 there.
+    """
+
+    symbols: tuple[str, ...]
+    row: npt.NDArray[np.int64]
+    equity: npt.NDArray[np.float64]
+    position: npt.NDArray[np.int64]
+    traded: npt.NDArray[np.float64]
+    paid: npt.NDArray[np.float64]
+
+    @property
+    def total_equity(self) -> npt.NDArray[np.float64]:
+        """Equity summed over symbols as a multiple of its start, shape (n_bars, n_copies)."""
+        total = self.equity.sum(axis=2)
+        return total / total[0]
+
+    @property
+    def turnover(self) -> npt.NDArray[np.float64]:
+        """Traded notional over equity, mean over bars and symbols, shape (n_copies,)."""
+        return (self.traded[1:] / self.equity[:-1]).mean(axis=(0, 2))
+
+
+def play(policy: Policy, panel: BarPanel, rules: TradingRules, n_copies: int = 1) -> Rollout:
+    """Walk `policy` through each symbol from its first bar to its last.
+
+    Copies differ only if the policy draws random numbers. A ruined account
+    stays at its last equity.
+    """
+    n_symbols = len(panel.symbols)
+    env = TradingVecEnv(panel, rules, n_copies * n_symbols)
+    segments = tuple(range(n_symbols)) * n_copies
+    observations, info = env.reset(seed=0, options={"segments": segments})
+    n_bars = int((panel.segments[:, 1] - panel.segments[:, 0]).max()) - rules.window_bars + 1
+    fields = ("row", "equity", "position", "traded", "paid")
+    record = {name: np.zeros((n_bars, env.num_envs), dtype=info[name].dtype) for name in fields}
+    for name in ("row", "equity"):
+        record[name][0] = info[name]
+    running = np.ones(env.num_envs, dtype=bool)
+    for t in range(1, n_bars):
+        observations, _, terminated, truncated, info = env.step(policy.act(observations))
+        for name in fields:
+            record[name][t] = np.where(running, info[name], 0)
+        record["row"][t, ~running] = -1
+        record["equity"][t, ~running] = record["equity"][t - 1, ~running]
+        running &= ~(terminated | truncated)
+    shape = (n_bars, n_copies, n_symbols)
+    return Rollout(panel.symbols, **{name: record[name].reshape(shape) for name in fields})

@@ -1,0 +1,67 @@
+"""Parallel work and seeding.
+
+Independent tasks (seeds, folds, symbols) run in joblib's processes, one thread
+each: more threads than cores slow training down, and the number of threads
+changes the last digits of a weight.
+"""
+
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# One code path of the numerical libraries on every x86-64 processor, set before they load.
+DETERMINISTIC_ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_CBWR": "COMPATIBLE",
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+}
+
+
+def derive_seed(root: int, *names: str | int) -> int:
+    """A seed in [0, 2**31) for one named purpose, independent of all others."""
+    key = [zlib.crc32(str(name).encode()) for name in names]
+    state = np.random.SeedSequence(root, spawn_key=key).generate_state(1, dtype=np.uint32)
+    return int(state[0] >> 1)
+
+
+def derive_rng(root: int, *names: str | int) -> np.random.Generator:
+    """A generator for one named purpose."""
+    return np.random.default_rng(derive_seed(root, *names))
+
+
+def map_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], label: str
+) -> list[Result]:
+    """`[function(item) for item in items]` in one process per core, with a line per result.
+
+    Results are in the order of `items` and do not depend on the number of
+    cores. An exception in a task stops the rest and is raised here.
+    """
+    n_workers = min(len(items), os.cpu_count() or 1)
+    results: list[Result] = []
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        tasks = (delayed(function)(item) for item in items)
+        for result in Parallel(n_jobs=n_workers, return_as="generator")(tasks):
+            results.append(result)
+            print(f"{label}: {len(results)} of {len(items)} done", flush=True)  # noqa: T201
+    return results
+
+
+def hash_sources(folder: Path) -> str:
+    """Hash of every Python file below `folder`, so that scratch files die with an edit."""
+    digest = 0
+    for file in sorted(folder.rglob("*.py")):
+        digest = zlib.crc32(file.read_bytes(), digest)
+    return f"{digest:08x}"

@@ -1,0 +1,274 @@
+"""Typed parameters and paths: the only reader of `params.yaml`.
+
+Each section of the file is one frozen model; bounds are part of the types and
+the description of a field is its meaning and unit. Notebooks call `load()`
+and hand plain values to the library, so nothing else knows these models.
+"""
+
+import difflib
+import os
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from hftlib.paths import Paths, project_root
+
+PARAMS_FILE = "params.yaml"
+
+
+class ParamsError(ValueError):
+    """A parameter file that cannot be used; one line for each fault."""
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `3e-4` as text; accept it, but no other text and no truth value."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError("expected a number") from None
+    return value
+
+
+Integer = Annotated[int, Field(strict=True)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Base(Section):
+    seed: Annotated[Integer, Field(ge=0)] = Field(
+        description="root of every random generator of the project"
+    )
+
+
+class Ingestion(Section):
+    max_gap_bars: Annotated[Number, Field(gt=1)] = Field(
+        description="a step longer than this many median bar intervals is reported as a gap"
+    )
+
+
+class Features(Section):
+    horizons_bars: Annotated[tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1)] = (
+        Field(description="horizons of the information table, bars")
+    )
+    n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
+        description="bootstrap samples behind each interval"
+    )
+
+
+class Datasets(Section):
+    symbols: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        description="symbols that are cut into splits; all of one bar interval"
+    )
+    train_end: date = Field(description="last day of the training split")
+    validation_end: date = Field(description="last day of validation; the test split follows")
+    purge_bars: Annotated[Integer, Field(ge=1)] = Field(
+        description="rows dropped before a boundary: no label may reach across, so >= horizon"
+    )
+    embargo_bars: Annotated[Integer, Field(ge=0)] = Field(
+        description="rows dropped after a boundary, against slow-decaying dependence"
+    )
+    leak_horizon_bars: Annotated[Integer, Field(ge=2)] = Field(
+        description="label horizon of the leakage demonstration, bars"
+    )
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.train_end >= self.validation_end:
+            raise ValueError(
+                f"train_end {self.train_end} must be before validation_end {self.validation_end}"
+            )
+        return self
+
+
+class Costs(Section):
+    fee_bps: Annotated[Number, Field(ge=0)] = Field(description="fee, bp of traded notional")
+    spread_bps: Annotated[Number, Field(ge=0)] = Field(
+        description="full bid-ask spread, bp of mid; a trade pays half"
+    )
+    slippage_bps: Annotated[Number, Field(ge=0)] = Field(
+        description="further adverse move of the fill price, bp of mid"
+    )
+
+
+class Trading(Section):
+    window_bars: Annotated[Integer, Field(ge=1)] = Field(description="bars in one observation")
+    episode_bars: Annotated[Integer, Field(ge=2)] = Field(
+        description="length of a training episode, bars"
+    )
+    initial_cash: Annotated[Number, Field(gt=0)] = Field(description="starting equity, currency")
+    max_weight: Annotated[Number, Field(gt=0, le=1)] = Field(
+        description="position opened, as a share of equity"
+    )
+    allow_short: Annotated[bool, Field(strict=True)] = Field(description="may sell from flat")
+    ruin_fraction: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        description="equity at or below this share of initial_cash ends the episode"
+    )
+
+
+class SingleAgent(Section):
+    n_seeds: Annotated[Integer, Field(ge=2)] = Field(description="independent trainings")
+    total_steps: Annotated[Integer, Field(ge=1)] = Field(description="environment steps a seed")
+    n_envs: Annotated[Integer, Field(ge=1)] = Field(description="copies of the environment")
+    n_steps: Annotated[Integer, Field(ge=2)] = Field(description="steps of a copy per update")
+    batch_size: Annotated[Integer, Field(ge=2)] = Field(description="transitions a minibatch")
+    n_epochs: Annotated[Integer, Field(ge=1)] = Field(description="passes over each rollout")
+    learning_rate: Annotated[Number, Field(gt=0)] = Field(description="Adam step size")
+    gamma: Annotated[Number, Field(gt=0, le=1)] = Field(description="discount a bar")
+    gae_lambda: Annotated[Number, Field(ge=0, le=1)] = Field(description="GAE's lambda")
+    clip_range: Annotated[Number, Field(gt=0)] = Field(description="PPO's clipping range")
+    entropy_weight: Annotated[Number, Field(ge=0)] = Field(description="entropy bonus")
+    reward_scale: Annotated[Number, Field(gt=0)] = Field(
+        description="factor on log returns, so that value targets are of order one"
+    )
+    hidden: Annotated[tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1)] = Field(
+        description="units of each hidden layer"
+    )
+    n_evaluations: Annotated[Integer, Field(ge=2)] = Field(description="points of a learning curve")
+    n_control_seeds: Annotated[Integer, Field(ge=2)] = Field(
+        description="trainings of each control (oracle feature; shuffled returns)"
+    )
+    control_steps: Annotated[Integer, Field(ge=1)] = Field(
+        description="environment steps of one control training"
+    )
+
+    @model_validator(mode="after")
+    def _batch_divides_rollout(self) -> Self:
+        rollout = self.n_envs * self.n_steps
+        if rollout % self.batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} must divide n_envs * n_steps = {rollout}"
+            )
+        return self
+
+
+class Backtest(Section):
+    n_random: Annotated[Integer, Field(ge=2)] = Field(description="copies of the random trader")
+    n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
+        description="stationary-bootstrap samples behind each interval"
+    )
+    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(description="level of the intervals")
+    fee_sweep_bps: Annotated[
+        tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=2)
+    ] = Field(description="fees of the cost sweep, bp of traded notional")
+
+
+class Figures(Section):
+    width_px: Annotated[Integer, Field(ge=200, le=4000)] = Field(description="SVG width")
+    height_px: Annotated[Integer, Field(ge=150, le=4000)] = Field(description="SVG height")
+
+
+class Params(Section):
+    base: Base
+    ingestion: Ingestion
+    features: Features
+    datasets: Datasets
+    costs: Costs
+    trading: Trading
+    single_agent: SingleAgent
+    backtest: Backtest
+    figures: Figures
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Where every stage reads and writes."""
+        return Paths(project_root())
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; refuse them instead."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                line = node.value[number][0].start_mark.line + 1
+                raise ParamsError(f"line {line}: key {key!r} appears twice; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Params:
+    """Read and check the parameters.
+
+    Parameters
+    ----------
+    path : path, optional
+        Defaults to `params.yaml` in the project's root, found from the
+        working directory upwards.
+
+    Raises
+    ------
+    ParamsError
+        If the file is missing or malformed, or holds an unknown key, a wrong
+        type or a value out of range: one line per fault with file, key,
+        value and remedy.
+    """
+    file = Path(path) if path is not None else project_root() / PARAMS_FILE
+    try:
+        values = yaml.load(file.read_text(), Loader=_UniqueKeyLoader)
+    except FileNotFoundError:
+        raise ParamsError(f"{file}: no such file; restore it from git") from None
+    except ParamsError as error:
+        raise ParamsError(f"{file.name}: {error}") from None
+    except yaml.YAMLError as error:
+        where = str(getattr(error, "problem_mark", "")).strip()
+        raise ParamsError(
+            f"{file.name}: not valid YAML {where}; check indentation and quotes"
+        ) from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{file.name}: expected sections, received {type(values).__name__}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(file.name, fault) for fault in error.errors()]
+        raise ParamsError("\n".join(lines)) from None
+
+
+def _explain(file: str, fault: Any) -> str:
+    """One line for one pydantic fault."""
+    parts = [str(part) for part in fault["loc"]]
+    key = ".".join(parts)
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys()
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        siblings = [name for name in known if name.rpartition(".")[0] == ".".join(parts[:-1])]
+        remedy = f"did you mean {close[0]}?" if close else f"known here: {', '.join(siblings)}"
+        return f"{file}: {key} is not a parameter; {remedy}"
+    if fault["type"] == "missing":
+        return f"{file}: {key} is missing; add it ({_meaning(parts)})"
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if isinstance(fault["input"], dict):
+        return f"{file}: {key}: {message}; change one of them"
+    return f"{file}: {key} = {fault['input']!r}: {message}; it is the {_meaning(parts)}"
+
+
+def _known_keys() -> list[str]:
+    keys = list(Params.model_fields)
+    for name, field in Params.model_fields.items():
+        keys += [f"{name}.{key}" for key in field.annotation.model_fields]  # type: ignore[union-attr]
+    return keys
+
+
+def _meaning(parts: list[str]) -> str:
+    section = Params.model_fields.get(parts[0])
+    if section is None or len(parts) < 2:
+        return f"section {parts[0]}"
+    return section.annotation.model_fields[parts[1]].description or parts[1]  # type: ignore[union-attr]

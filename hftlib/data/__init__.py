@@ -1,0 +1,1 @@
+"""Real prices: sources, validation, splits."""

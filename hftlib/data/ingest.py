@@ -1,0 +1,172 @@
+"""From raw bars to clean ones: check every row, quarantine, merge, sort.
+
+A row that fails a check leaves the data and enters the quarantine with its
+file, line and the first reason. Gaps, zero volumes and stale opens are facts
+about a source, not faults of a row: they are counted in the quality table.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hftlib.data.bars import PRICES, RawBars, SourceError
+from hftlib.schema import BARS, QUARANTINE, UTC, empty, validate
+
+PRICE_TOLERANCE = 1e-9  # relative; scaling by an adjusted close rounds in the last digit
+EPOCH_UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """`bars` and `quarantine` as in `schema`; `quality` has one row a symbol."""
+
+    bars: pd.DataFrame
+    quarantine: pd.DataFrame
+    quality: pd.DataFrame
+
+
+def ingest_bars(
+    packaged: Sequence[RawBars],
+    own: Sequence[RawBars],
+    *,
+    as_of: pd.Timestamp,
+    max_gap_bars: float,
+) -> Ingested:
+    """Check and merge bars of all sources.
+
+    Parameters
+    ----------
+    packaged, own : sequences of RawBars
+        Bars that came with the install, and the user's. Several own files may
+        continue one symbol; none may redefine a packaged one, since a series
+        must not cross the seam between two sources.
+    as_of : timezone-aware timestamp
+        Rows later than this are in the future and are quarantined.
+    max_gap_bars : float
+        Steps longer than this many median intervals count as gaps.
+
+    Raises
+    ------
+    SourceError
+        If an own file reuses a packaged symbol, or no row of a symbol is good.
+    """
+    shipped = {raw.symbol: raw.source for raw in packaged}
+    by_symbol: dict[str, list[RawBars]] = {}
+    for raw in [*packaged, *own]:
+        if raw.symbol in shipped and raw.source != shipped[raw.symbol]:
+            raise SourceError(
+                f"{raw.source}: symbol {raw.symbol} already comes from {shipped[raw.symbol]}; "
+                "give the symbol or the file another name"
+            )
+        by_symbol.setdefault(raw.symbol, []).append(raw)
+    clean, refused, quality = [], [], []
+    for symbol, parts in sorted(by_symbol.items()):
+        bars, bad = _check_symbol(symbol, parts, as_of)
+        if bars.empty:
+            reasons = ", ".join(sorted(set(bad["reason"])))
+            raise SourceError(f"{parts[0].source}: no good row for {symbol}; reasons: {reasons}")
+        clean.append(bars)
+        refused.append(bad)
+        quality.append(_describe(symbol, bars, len(bad), max_gap_bars))
+    bars = pd.concat(clean, ignore_index=True) if clean else empty(BARS)
+    bad = pd.concat(refused, ignore_index=True) if refused else empty(QUARANTINE)
+    return Ingested(
+        validate(bars, BARS), validate(bad, QUARANTINE), pd.DataFrame(quality).set_index("symbol")
+    )
+
+
+def parse_times(text: pd.Series) -> pd.Series:
+    """ISO 8601 or epoch stamps (s, ms, us, ns by their length) as UTC; NaT where neither.
+
+    A stamp without an offset is taken as UTC. A national format such as
+    1/4/1999 is refused, because it cannot be told from its mirror.
+    """
+    text = text.str.strip()
+    times = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce").astype(UTC)
+    is_epoch = text.str.fullmatch(r"\d{10}|\d{13}|\d{16}|\d{19}")
+    for digits, unit in EPOCH_UNITS.items():
+        of_unit = is_epoch & (text.str.len() == digits)
+        if of_unit.any():
+            stamps = text[of_unit].astype("int64")
+            times[of_unit] = pd.to_datetime(stamps, unit=unit, utc=True).astype(UTC)
+    return times
+
+
+def _check_symbol(
+    symbol: str, parts: list[RawBars], as_of: pd.Timestamp
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Good bars in time order, and the refused rows, of one symbol."""
+    frames = [_in_time_order(raw) for raw in parts]
+    table = pd.concat(frames, ignore_index=True)
+    reason = pd.Series("", index=table.index)
+
+    def refuse(rows: "pd.Series[bool]", why: str) -> None:
+        reason[rows & (reason == "")] = why
+
+    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in (*PRICES, "volume")}
+    prices = pd.DataFrame({name: numbers[name] for name in PRICES}).astype("float64")
+    blank = table["volume"].str.strip().str.lower().isin(["", "nan", "none", "<na>"])
+    refuse(table["time"].isna(), "time is neither ISO 8601 nor an epoch")
+    refuse(table["time"] > as_of, f"time is after {as_of:%Y-%m-%d %H:%M} UTC")
+    for name in PRICES:
+        refuse(~np.isfinite(prices[name]), f"{name} is not a number")
+        refuse(prices[name] <= 0, f"{name} is not positive")
+    top, bottom = prices["high"] * (1 + PRICE_TOLERANCE), prices["low"] * (1 - PRICE_TOLERANCE)
+    refuse(top < bottom, "high is below low")
+    for name in ("open", "close"):
+        refuse((prices[name] > top) | (prices[name] < bottom), f"{name} is outside [low, high]")
+    refuse(~blank & ~np.isfinite(numbers["volume"]), "volume is not a number")
+    refuse(numbers["volume"] < 0, "volume is negative")
+    refuse(table["backwards"], "time goes backwards")
+    good = table[reason == ""]
+    refuse(good["time"].duplicated().reindex(table.index, fill_value=False), "duplicate time")
+
+    keep = reason == ""
+    bars = pd.DataFrame(
+        {
+            "symbol": symbol,
+            "source": table["source"],
+            "ts": table["time"],
+            **{name: prices[name] for name in PRICES},
+            "volume": numbers["volume"].astype("float64"),
+        }
+    )[keep]
+    bars = bars.sort_values("ts", kind="stable").reset_index(drop=True)
+    bars[["symbol", "source"]] = bars[["symbol", "source"]].astype("str")
+    refused = table.assign(symbol=symbol, reason=reason)[~keep][QUARANTINE.names]
+    texts = [name for name in QUARANTINE.names if name != "line"]
+    refused[texts] = refused[texts].astype("str")
+    return bars, refused.astype({"line": "int64"})
+
+
+def _in_time_order(raw: RawBars) -> pd.DataFrame:
+    """Add parsed times; flip a newest-first file; mark rows whose clock goes backwards."""
+    table = raw.frame.assign(source=raw.source, time=parse_times(raw.frame["ts"]))
+    steps = table["time"].dropna().diff().dropna()
+    if len(steps) and (steps < pd.Timedelta(0)).mean() > 0.5:
+        table = table.iloc[::-1].reset_index(drop=True)
+    latest = table["time"].cummax()
+    return table.assign(backwards=table["time"] < latest.shift())
+
+
+def _describe(
+    symbol: str, bars: pd.DataFrame, n_refused: int, max_gap_bars: float
+) -> dict[str, object]:
+    steps = bars["ts"].diff().dropna()
+    interval = steps.median()
+    gaps = steps[steps > max_gap_bars * interval]
+    return {
+        "symbol": symbol,
+        "source": ", ".join(bars["source"].unique()),
+        "first": bars["ts"].iloc[0],
+        "last": bars["ts"].iloc[-1],
+        "interval": interval,
+        "rows": len(bars),
+        "quarantined": n_refused,
+        "gaps": len(gaps),
+        "longest_gap": steps.max(),
+        "zero_volume": int((bars["volume"] == 0).sum()),
+        "stale_open_share": float((bars["open"] == bars["close"].shift()).mean()),
+    }

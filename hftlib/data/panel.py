@@ -1,0 +1,137 @@
+"""Aligned arrays of several symbols, ready for an environment.
+
+Rows of one symbol lie together in time order and form a *segment*; an episode
+or a window never crosses from one segment to the next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hftlib.paths import replace_file
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class PanelError(ValueError):
+    """Arrays that do not fit together or hold impossible prices."""
+
+
+@dataclass(frozen=True)
+class BarPanel:
+    """Prices and features of one split.
+
+    Attributes
+    ----------
+    symbols : tuple of str, length n_segments
+    segments : int64 array of shape (n_segments, 2)
+        First row, and one past the last row, of each symbol.
+    ts : int64 array of shape (n_rows,)
+        Start of the bar, nanoseconds UTC.
+    open, close : float64 arrays of shape (n_rows,)
+        Quote currency, positive.
+    features : float32 array of shape (n_rows, n_features)
+        Known at the close of their bar; scaled; finite.
+    feature_names : tuple of str, length n_features
+    """
+
+    symbols: tuple[str, ...]
+    segments: npt.NDArray[np.int64]
+    ts: npt.NDArray[np.int64]
+    open: FloatArray
+    close: FloatArray
+    features: npt.NDArray[np.float32]
+    feature_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n_rows = len(self.ts)
+        for name in ("open", "close", "features"):
+            if len(getattr(self, name)) != n_rows:
+                raise PanelError(
+                    f"{name} has {len(getattr(self, name))} rows, ts has {n_rows}; pass equal ones"
+                )
+        if self.features.shape[1] != len(self.feature_names):
+            raise PanelError(
+                f"{self.features.shape[1]} feature columns, {len(self.feature_names)} names"
+            )
+        ends = [*self.segments[:, 1]]
+        starts = [0, *ends[:-1]]
+        if len(self.symbols) != len(ends) or ends[-1:] != [n_rows] or list(
+            self.segments[:, 0]
+        ) != starts:
+            raise PanelError(
+                f"segments {self.segments.tolist()} must tile rows 0 to {n_rows}, "
+                f"one for each of {len(self.symbols)} symbols"
+            )
+        for name in ("open", "close"):
+            bad = np.flatnonzero(~(getattr(self, name) > 0))
+            if bad.size:
+                raise PanelError(
+                    f"{name}[{bad[0]}] is {getattr(self, name)[bad[0]]}; prices must be positive"
+                )
+        bad = np.argwhere(~np.isfinite(self.features))
+        if bad.size:
+            row, column = bad[0]
+            raise PanelError(
+                f"feature {self.feature_names[column]} is {self.features[row, column]} in row "
+                f"{row}; drop the warm-up rows and scale before building a panel"
+            )
+
+    @classmethod
+    def from_frame(
+        cls, rows: pd.DataFrame, features: npt.NDArray[np.float32], names: Sequence[str]
+    ) -> "BarPanel":
+        """Panel of `rows` (columns symbol, ts, open, close), one symbol after the other.
+
+        `features` has shape (n_rows, n_features), one column for each of `names`.
+        """
+        symbol = rows["symbol"].to_numpy()
+        changes = np.flatnonzero(symbol[1:] != symbol[:-1]) + 1
+        edges = np.array([0, *changes, len(rows)], dtype=np.int64)
+        return cls(
+            symbols=tuple(str(symbol[start]) for start in edges[:-1]),
+            segments=np.stack([edges[:-1], edges[1:]], axis=1),
+            ts=rows["ts"].astype("int64").to_numpy(),
+            open=rows["open"].to_numpy(),
+            close=rows["close"].to_numpy(),
+            features=features,
+            feature_names=tuple(names),
+        )
+
+    @property
+    def n_features(self) -> int:
+        """Columns of `features`."""
+        return self.features.shape[1]
+
+    def save(self, path: Path) -> None:
+        """Write an `.npz`; equal panels give equal bytes."""
+        with replace_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                symbols=np.array(self.symbols),
+                segments=self.segments,
+                ts=self.ts,
+                open=self.open,
+                close=self.close,
+                features=self.features,
+                feature_names=np.array(self.feature_names),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> "BarPanel":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as data:
+            return cls(
+                symbols=tuple(data["symbols"].tolist()),
+                segments=data["segments"],
+                ts=data["ts"],
+                open=data["open"],
+                close=data["close"],
+                features=data["features"],
+                feature_names=tuple(data["feature_names"].tolist()),
+            )

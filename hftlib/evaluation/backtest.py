@@ -1,0 +1,208 @@
+"""Strategies on the untouched span: equity curves, rollouts, headline table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hftlib.agents.policy import Policy, Rollout, play
+from hftlib.data.panel import BarPanel
+from hftlib.envs.trading import TradingRules
+from hftlib.evaluation.statistics import Estimate, compare_strategies
+from hftlib.portfolio import measures
+from hftlib.schema import EQUITY, ROLLOUTS, UTC, validate
+
+BENCHMARK = "buy_and_hold"
+
+
+def play_members(
+    policies: Sequence[Policy], panel: BarPanel, rules: TradingRules, n_copies: int = 1
+) -> list[Rollout]:
+    """One rollout a policy, each of `n_copies` copies."""
+    return [play(policy, panel, rules, n_copies) for policy in policies]
+
+
+def trades_per_bar(rollouts: Sequence[Rollout]) -> float:
+    """Share of bars with a trade, over all members, copies and symbols."""
+    return float(np.mean([(rollout.traded[1:] > 0).mean() for rollout in rollouts]))
+
+
+def equity_table(strategies: Mapping[str, Sequence[Rollout]], panel: BarPanel) -> pd.DataFrame:
+    """Equity curves as `schema.EQUITY`, summed over symbols, 1 at the start.
+
+    Raises
+    ------
+    ValueError
+        If symbols of the panel do not share one clock.
+    """
+    some = next(iter(strategies.values()))[0]
+    clock = pd.to_datetime(_common_clock(panel, some), utc=True).astype(UTC)
+    parts = []
+    for strategy, rollouts in strategies.items():
+        curves = np.concatenate([rollout.total_equity for rollout in rollouts], axis=1)
+        for member in range(curves.shape[1]):
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "strategy": strategy,
+                        "member": np.int64(member),
+                        "ts": clock,
+                        "equity": curves[:, member],
+                    }
+                )
+            )
+    table = pd.concat(parts, ignore_index=True)
+    table["strategy"] = table["strategy"].astype("str")
+    return validate(table, EQUITY)
+
+
+def rollout_table(strategies: Mapping[str, Sequence[Rollout]], panel: BarPanel) -> pd.DataFrame:
+    """Every bar of every account as `schema.ROLLOUTS`."""
+    parts = []
+    for strategy, rollouts in strategies.items():
+        member = 0
+        for rollout in rollouts:
+            for copy in range(rollout.row.shape[1]):
+                for k, symbol in enumerate(rollout.symbols):
+                    rows = rollout.row[:, copy, k]
+                    alive = rows >= 0
+                    parts.append(
+                        pd.DataFrame(
+                            {
+                                "strategy": strategy,
+                                "member": np.int64(member),
+                                "symbol": symbol,
+                                "ts": pd.to_datetime(panel.ts[rows[alive]], utc=True),
+                                "position": rollout.position[alive, copy, k].astype("int8"),
+                                "equity": rollout.equity[alive, copy, k],
+                                "traded": rollout.traded[alive, copy, k],
+                                "paid": rollout.paid[alive, copy, k],
+                            }
+                        )
+                    )
+                member += 1
+    table = pd.concat(parts, ignore_index=True)
+    table[["strategy", "symbol"]] = table[["strategy", "symbol"]].astype("str")
+    return validate(table.astype({"ts": UTC}), ROLLOUTS)
+
+
+def summarise(
+    strategies: Mapping[str, Sequence[Rollout]],
+    panel: BarPanel,
+    *,
+    n_bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """The headline: per strategy the means over members, with intervals.
+
+    Returns
+    -------
+    dict
+        `{strategy: {members, annual_return, sharpe, excess_return, excess_sharpe,
+        max_drawdown, turnover_per_year, cost_per_year}}`; the first four of the
+        estimates are `{value, low, high}`, all rates are shares of equity a year.
+    """
+    some = next(iter(strategies.values()))[0]
+    per_year = measures.periods_per_year(_common_clock(panel, some))
+    curves = {
+        name: np.concatenate([rollout.total_equity for rollout in rollouts], axis=1)
+        for name, rollouts in strategies.items()
+    }
+    estimates = compare_strategies(
+        {name: measures.simple_returns(curve) for name, curve in curves.items()},
+        benchmark=BENCHMARK,
+        periods_per_year=per_year,
+        n_bootstrap=n_bootstrap,
+        confidence=confidence,
+        seed=seed,
+    )
+    return {
+        name: {
+            "members": curves[name].shape[1],
+            **{key: estimate.to_dict() for key, estimate in estimates[name].items()},
+            "max_drawdown": float(measures.max_drawdown(curves[name]).mean()),
+            "turnover_per_year": _per_year(rollouts, "traded", per_year),
+            "cost_per_year": _per_year(rollouts, "paid", per_year),
+        }
+        for name, rollouts in strategies.items()
+    }
+
+
+def sweep_fees(
+    policies: Sequence[Policy], panel: BarPanel, rules: TradingRules, fees_bps: Sequence[float]
+) -> pd.DataFrame:
+    """Annual return of each member at each fee; the policies are not retrained.
+
+    Returns
+    -------
+    frame with columns fee_bps, member, annual_return
+    """
+    rows = []
+    for fee_bps in fees_bps:
+        priced = replace(rules, costs=rules.costs._replace(fee_bps=fee_bps))
+        for member, rollout in enumerate(play_members(policies, panel, priced)):
+            returns = measures.simple_returns(rollout.total_equity[:, 0])
+            per_year = measures.periods_per_year(_common_clock(panel, rollout))
+            rows.append((fee_bps, member, float(measures.annual_return(returns, per_year))))
+    return pd.DataFrame(rows, columns=["fee_bps", "member", "annual_return"])
+
+
+def break_even_fee(sweep: pd.DataFrame, annual_return: float) -> float | None:
+    """Fee (bp) at which the mean over members falls to `annual_return`, linear in between.
+
+    None where the mean does not cross it inside the sweep.
+    """
+    mean = sweep.groupby("fee_bps")["annual_return"].mean() - annual_return
+    fees, values = mean.index.to_numpy(), mean.to_numpy()
+    for i in range(len(values) - 1):
+        if values[i] > 0 >= values[i + 1]:
+            share = values[i] / (values[i] - values[i + 1])
+            return float(fees[i] + share * (fees[i + 1] - fees[i]))
+    return None
+
+
+def headline_frame(summary: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The headline as text cells, one row a strategy, for a reader."""
+
+    def interval(entry: Mapping[str, float | None], form: str) -> str:
+        estimate = Estimate(**{k: np.nan if v is None else v for k, v in entry.items()})
+        if not np.isfinite(estimate.value):
+            return "-"
+        value, low, high = (format(v, form) for v in vars(estimate).values())
+        return f"{value} [{low}, {high}]"
+
+    rows = {
+        name: {
+            "runs": str(row["members"]),
+            "return a year": interval(row["annual_return"], ".1%"),
+            "Sharpe ratio": interval(row["sharpe"], ".2f"),
+            "Sharpe less buy-and-hold's": interval(row["excess_sharpe"], ".2f"),
+            "max drawdown": format(row["max_drawdown"], ".1%"),
+            "turnover a year": format(row["turnover_per_year"], ".1f"),
+            "cost a year": format(row["cost_per_year"], ".2%"),
+        }
+        for name, row in summary.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+
+
+def _common_clock(panel: BarPanel, rollout: Rollout) -> npt.NDArray[np.int64]:
+    """Times of the rollout's bars, nanoseconds, shape (n_bars,)."""
+    n_bars = len(rollout.row)
+    clocks = [panel.ts[max(start, stop - n_bars) : stop] for start, stop in panel.segments]
+    for symbol, clock in zip(panel.symbols, clocks, strict=True):
+        if not np.array_equal(clock, clocks[0]):
+            raise ValueError(
+                f"{symbol} and {panel.symbols[0]} have bars at different times; put symbols of "
+                "one calendar into datasets.symbols"
+            )
+    return clocks[0]
+
+
+def _per_year(rollouts: Sequence[Rollout], field: str, per_year: float) -> float:
+    shares = [(getattr(r, field)[1:] / r.equity[:-1]).mean() for r in rollouts]
+    return float(np.mean(shares) * per_year)

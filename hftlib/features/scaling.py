@@ -1,0 +1,54 @@
+"""Robust scaling by median and interquartile range, fitted on training rows only."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+CLIP = 10.0  # in interquartile ranges; bounds what a network or an observation can meet
+
+
+@dataclass(frozen=True)
+class RobustScaler:
+    """`(x - median) / iqr`, clipped to [-CLIP, CLIP]."""
+
+    names: tuple[str, ...]
+    median: tuple[float, ...]
+    iqr: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, values: npt.ArrayLike, names: Sequence[str]) -> Self:
+        """Fit on rows of the training split; anything later would leak.
+
+        Parameters
+        ----------
+        values : array of shape (n_rows, n_features)
+            Finite.
+        names : sequence of str, length n_features
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite or a column does not vary.
+        """
+        x = np.asarray(values, dtype=np.float64)
+        if not np.isfinite(x).all():
+            row, column = np.argwhere(~np.isfinite(x))[0]
+            raise ValueError(f"{names[column]} is {x[row, column]} in row {row}; drop warm-up rows")
+        low, median, high = np.quantile(x, [0.25, 0.5, 0.75], axis=0)
+        flat = [name for name, width in zip(names, high - low, strict=True) if width <= 0]
+        if flat:
+            raise ValueError(f"interquartile range of {', '.join(flat)} is 0; leave it out")
+        return cls(tuple(names), tuple(median.tolist()), tuple((high - low).tolist()))
+
+    def transform(self, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Scale rows of shape (n_rows, n_features); nan stays nan."""
+        x = np.asarray(values, dtype=np.float64)
+        scaled = (x - np.array(self.median)) / np.array(self.iqr)
+        return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `scaler.json`."""
+        return asdict(self)

@@ -1,0 +1,154 @@
+"""Where every file of the project lives, and how files are written whole.
+
+Notebooks name files through `Paths` only, so that one test can compare what a
+notebook reads and writes with the stage that declares it. Writers put the
+bytes under a temporary name and rename: a reader sees the old file or the new
+one, never half of either.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder, from `start` (default: the working directory) upwards, with `dvc.yaml`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none: the caller stands outside the project.
+    """
+    here = (start if start is not None else Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no dvc.yaml in {here} or above it; change into the project's folder first"
+    )
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files and folders of the pipeline; every attribute is absolute."""
+
+    root: Path
+
+    @property
+    def raw_bars(self) -> Path:
+        """The user's own CSV and Parquet bars."""
+        return self.root / "data/raw/bars"
+
+    @property
+    def bars(self) -> Path:
+        """Clean bars of every source."""
+        return self.root / "data/market/bars.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        """Rows that validation refused, with file, line and reason."""
+        return self.root / "data/market/quarantine.parquet"
+
+    @property
+    def bar_features(self) -> Path:
+        """Causal indicators, one row a bar."""
+        return self.root / "data/features/bars.parquet"
+
+    @property
+    def bar_datasets(self) -> Path:
+        """Folder: train, validation and test panels, and the scaler."""
+        return self.root / "data/datasets/bars"
+
+    def model(self, algo: str) -> Path:
+        """Folder: weights of each seed and the manifest."""
+        return self.root / f"data/models/{algo}"
+
+    @property
+    def rollouts(self) -> Path:
+        """Every bar of every strategy on the test span."""
+        return self.root / "data/results/rollouts.parquet"
+
+    @property
+    def equity(self) -> Path:
+        """Equity curves of the strategies, summed over symbols."""
+        return self.root / "data/results/equity.parquet"
+
+    def metrics(self, name: str) -> Path:
+        """Machine-readable results of one stage."""
+        return self.root / f"reports/metrics/{name}.json"
+
+    def curves(self, name: str) -> Path:
+        """Points for `dvc plots`."""
+        return self.root / f"reports/metrics/{name}.csv"
+
+    @property
+    def figures(self) -> Path:
+        """Folder: the thesis figures."""
+        return self.root / "reports/figures"
+
+    @property
+    def tables(self) -> Path:
+        """Folder: the thesis tables."""
+        return self.root / "reports/tables"
+
+    @property
+    def index(self) -> Path:
+        """The supervisor's door."""
+        return self.root / "reports/index.html"
+
+    @property
+    def scratch(self) -> Path:
+        """Checkpoints and other files that may vanish at any time."""
+        return self.root / ".cache"
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success it becomes `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; on success it takes the place of `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            path.rename(old / path.name)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` with sorted keys; nan and inf are refused, since JSON has neither."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    with replace_file(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote."""
+    return json.loads(path.read_text())

@@ -1,0 +1,327 @@
+"""House style for figures, and the figures that the notebooks share.
+
+Every function returns a Plotly figure. Colours are those of Okabe & Ito (2008),
+safe for colour-blind readers, and one strategy has one colour everywhere.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.subplots import make_subplots
+
+MAX_POINTS = 5_000  # a trace; more makes a report heavy and no picture better
+COLOURS = {
+    "ppo": "#0072B2",
+    "buy_and_hold": "#D55E00",
+    "random": "#999999",
+    "do_nothing": "#000000",
+    "train": "#0072B2",
+    "validation": "#E69F00",
+    "test": "#009E73",
+    "oracle": "#009E73",
+    "shuffled": "#CC79A7",
+}
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+
+_HOUSE = go.layout.Template(
+    layout=go.Layout(
+        colorway=CYCLE,
+        font={"family": "Segoe UI, DejaVu Sans, sans-serif", "size": 13, "color": "#1d2733"},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        margin={"l": 64, "r": 24, "t": 48, "b": 48},
+        title={"x": 0, "xref": "paper", "font": {"size": 15}},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        xaxis={"gridcolor": "#eef1f5", "linecolor": "#c4ccd6", "zeroline": False},
+        yaxis={"gridcolor": "#eef1f5", "linecolor": "#c4ccd6", "zerolinecolor": "#c4ccd6"},
+        height=420,
+    )
+)
+
+
+def use_house_style() -> None:
+    """Make the house template and the light notebook renderer the default of this process."""
+    pio.templates["hftlib"] = _HOUSE
+    pio.templates.default = "hftlib"
+    pio.renderers.default = "plotly_mimetype"
+
+
+def thin(frame: pd.DataFrame, max_points: int = MAX_POINTS) -> pd.DataFrame:
+    """Every k-th row, and the last one, so that at most `max_points` remain."""
+    step = -(-len(frame) // (max_points - 1))
+    if step <= 1:
+        return frame
+    kept = np.unique(np.append(np.arange(0, len(frame), step), len(frame) - 1))
+    return frame.iloc[kept]
+
+
+def band(
+    figure: go.Figure,
+    x: Sequence[object] | pd.Index,
+    low: npt.ArrayLike,
+    high: npt.ArrayLike,
+    colour: str,
+    name: str,
+    **place: int,
+) -> None:
+    """Shade the area between `low` and `high`; `place` names the row and column of a subplot."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    common = {"x": x, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    figure.add_scatter(y=np.asarray(low), showlegend=False, **common, **place)
+    figure.add_scatter(
+        y=np.asarray(high),
+        fill="tonexty",
+        fillcolor=f"rgba({red},{green},{blue},0.2)",
+        name=name,
+        showlegend=False,
+        **common,
+        **place,
+    )
+
+
+def price_figure(bars: pd.DataFrame) -> go.Figure:
+    """Closing prices of every symbol, each as a multiple of its first, log scale."""
+    figure = go.Figure()
+    for symbol, group in bars.groupby("symbol"):
+        part = thin(group)
+        figure.add_scatter(x=part["ts"], y=part["close"] / group["close"].iloc[0], name=symbol)
+    figure.update_yaxes(type="log", title="close / first close (log scale)")
+    figure.update_xaxes(title="time, UTC")
+    return figure
+
+
+def coverage_figure(quality: pd.DataFrame) -> go.Figure:
+    """One horizontal line a symbol from its first bar to its last."""
+    figure = go.Figure()
+    for symbol, row in quality.iterrows():
+        figure.add_scatter(
+            x=[row["first"], row["last"]],
+            y=[symbol, symbol],
+            mode="lines+text",
+            line={"width": 9, "color": CYCLE[0]},
+            text=["", f"  {row['rows']:,} bars"],
+            textposition="middle right",
+            showlegend=False,
+        )
+    figure.update_xaxes(title="time, UTC", range=[quality["first"].min(), "2022-01-01"])
+    figure.update_layout(height=80 + 34 * len(quality))
+    return figure
+
+
+def information_figure(table: pd.DataFrame, horizon_bars: int) -> go.Figure:
+    """Information coefficient of each feature with its interval, one panel a symbol."""
+    symbols = list(table["symbol"].unique())
+    figure = make_subplots(1, len(symbols), shared_yaxes=True, subplot_titles=symbols)
+    for column, symbol in enumerate(symbols, start=1):
+        part = table[(table["symbol"] == symbol) & (table["horizon_bars"] == horizon_bars)]
+        figure.add_scatter(
+            x=part["ic"],
+            y=part["feature"],
+            mode="markers",
+            marker={"size": 9, "color": CYCLE[0]},
+            error_x={
+                "array": part["high"] - part["ic"],
+                "arrayminus": part["ic"] - part["low"],
+                "symmetric": False,
+                "thickness": 1.2,
+            },
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+        figure.add_vline(x=0, line={"color": "#5b6876", "dash": "dot"}, row=1, col=column)
+    figure.update_xaxes(title="rank correlation with the return ahead")
+    figure.update_layout(margin={"l": 140})
+    return figure
+
+
+def correlation_figure(correlation: pd.DataFrame) -> go.Figure:
+    """Heat map of a correlation matrix, values printed."""
+    figure = go.Figure(
+        go.Heatmap(
+            z=correlation.to_numpy(),
+            x=correlation.columns,
+            y=correlation.index,
+            zmin=-1,
+            zmax=1,
+            colorscale="RdBu",
+            reversescale=True,
+            text=correlation.round(2).to_numpy(),
+            texttemplate="%{text:.2f}",
+            textfont={"size": 10},
+            colorbar={"title": "rank<br>correlation"},
+        )
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_layout(height=520, margin={"l": 140, "b": 110})
+    return figure
+
+
+def split_figure(close: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Closing prices coloured by split; the white gaps are purge and embargo.
+
+    Parameters
+    ----------
+    close : mapping of split name to frame with columns symbol, ts, close
+    """
+    figure = go.Figure()
+    for split, frame in close.items():
+        for k, (_, group) in enumerate(frame.groupby("symbol")):
+            figure.add_scatter(
+                x=group["ts"],
+                y=group["close"],
+                name=split,
+                legendgroup=split,
+                showlegend=k == 0,
+                line={"color": COLOURS[split], "width": 1.3},
+            )
+    figure.update_yaxes(type="log", title="close (log scale)")
+    figure.update_xaxes(title="time, UTC")
+    return figure
+
+
+def learning_figure(curves: pd.DataFrame, measure: str, title: str) -> go.Figure:
+    """Learning curves per split: every seed thin, their mean thick, their range shaded."""
+    splits = list(curves["split"].unique())
+    names = [f"on {split}" for split in splits]
+    figure = make_subplots(1, len(splits), shared_yaxes=True, subplot_titles=names)
+    for column, split in enumerate(splits, start=1):
+        table = curves[curves["split"] == split].pivot(
+            index="step", columns="seed", values=measure
+        )
+        colour = COLOURS[split]
+        place = {"row": 1, "col": column}
+        band(figure, table.index, table.min(axis=1), table.max(axis=1), colour, "range", **place)
+        for seed in table:
+            line = {"color": colour, "width": 0.7}
+            figure.add_scatter(x=table.index, y=table[seed], line=line, showlegend=False, **place)
+        figure.add_scatter(
+            x=table.index,
+            y=table.mean(axis=1),
+            line={"color": colour, "width": 3},
+            showlegend=False,
+            **place,
+        )
+    figure.update_xaxes(title="environment steps", rangemode="tozero")
+    figure.update_yaxes(title=title, col=1)
+    return figure
+
+
+def equity_figure(equity: pd.DataFrame) -> go.Figure:
+    """Mean equity of each strategy; members' central 90 % shaded where there are several."""
+    figure = go.Figure()
+    for strategy, group in equity.groupby("strategy", sort=False):
+        curves = thin(group.pivot(index="ts", columns="member", values="equity"))
+        colour = COLOURS[strategy]
+        if curves.shape[1] > 1:
+            low, high = curves.quantile(0.05, axis=1), curves.quantile(0.95, axis=1)
+            band(figure, curves.index, low, high, colour, strategy)
+        label = strategy.replace("_", " ")
+        figure.add_scatter(
+            x=curves.index, y=curves.mean(axis=1), name=label, line={"color": colour, "width": 2}
+        )
+    figure.update_yaxes(title="equity, multiple of the start")
+    figure.update_xaxes(title="time, UTC")
+    return figure
+
+
+def drawdown_figure(drawdowns: pd.DataFrame) -> go.Figure:
+    """Loss from the running peak; one column a strategy, index of times."""
+    figure = go.Figure()
+    for strategy, values in thin(drawdowns).items():
+        name = str(strategy)
+        line = {"color": COLOURS[name], "width": 1.5}
+        figure.add_scatter(
+            x=values.index, y=-100 * values, name=name.replace("_", " "), line=line
+        )
+    figure.update_yaxes(title="drawdown, %")
+    figure.update_xaxes(title="time, UTC")
+    return figure
+
+
+def sweep_figure(sweep: pd.DataFrame, references: Mapping[str, float]) -> go.Figure:
+    """Annual return against the fee: every seed, their mean, and flat reference lines."""
+    table = 100 * sweep.pivot(index="fee_bps", columns="member", values="annual_return")
+    figure = go.Figure()
+    for member in table:
+        line = {"color": COLOURS["ppo"], "width": 0.7}
+        figure.add_scatter(x=table.index, y=table[member], line=line, showlegend=False)
+    figure.add_scatter(
+        x=table.index,
+        y=table.mean(axis=1),
+        name="ppo, mean over seeds",
+        line={"color": COLOURS["ppo"], "width": 3},
+    )
+    for name, value in references.items():
+        figure.add_scatter(
+            x=[table.index[0], table.index[-1]],
+            y=[100 * value] * 2,
+            mode="lines",
+            name=name.replace("_", " "),
+            line={"color": COLOURS[name], "dash": "dash"},
+        )
+    figure.update_xaxes(title="fee, bp of traded notional")
+    figure.update_yaxes(title="return a year, %")
+    return figure
+
+
+def interval_figure(summary: Mapping[str, Mapping[str, Mapping[str, float]]], key: str) -> go.Figure:
+    """One measure of every strategy with its interval, as points with bars."""
+    figure = go.Figure()
+    for name, row in summary.items():
+        entry = row[key]
+        if entry["value"] is None:
+            continue
+        figure.add_scatter(
+            x=[entry["value"]],
+            y=[name.replace("_", " ")],
+            mode="markers",
+            marker={"size": 11, "color": COLOURS[name]},
+            error_x={
+                "array": [entry["high"] - entry["value"]],
+                "arrayminus": [entry["value"] - entry["low"]],
+                "symmetric": False,
+            },
+            showlegend=False,
+        )
+    figure.add_vline(x=0, line={"color": "#5b6876", "dash": "dot"})
+    figure.update_layout(height=260, margin={"l": 110})
+    return figure
+
+
+def save_svgs(figures: Mapping[str, go.Figure], folder: Path, width: int, height: int) -> str:
+    """Write `<name>.json`, and `<name>.svg` where a Chromium is installed; says which.
+
+    Returns
+    -------
+    str
+        A sentence for the reader. Without a browser the SVGs are left out.
+    """
+    for name, figure in figures.items():
+        for number, trace in enumerate(figure.data):
+            trace.uid = f"trace{number}"  # else Plotly draws a random one
+        text = pio.to_json(figure, pretty=True, engine="json")
+        (folder / f"{name}.json").write_text(text + "\n")
+    try:
+        pio.write_images(
+            fig=list(figures.values()),
+            file=[folder / f"{name}.svg" for name in figures],
+            width=width,
+            height=height,
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        cause = str(error).strip().splitlines()[0]
+        return f"SVG files were left out, no usable Chromium: {cause}"
+    for name in figures:
+        file = folder / f"{name}.svg"
+        text = file.read_text()
+        for identity in set(re.findall(r'id="defs-([0-9a-f]{6})"', text)):
+            text = text.replace(identity, "figure")
+        file.write_text(text)
+    return f"{len(figures)} figures written as SVG and as Plotly JSON."

@@ -1,0 +1,1 @@
+"""Money: one cost model, one ledger, one file of measures."""

@@ -1,0 +1,58 @@
+"""Cash, inventory and fees of one account in one instrument.
+
+After any sequence of fills
+
+    equity = cash + units * mid,   cash = start - sum(quantity * price) - fees,
+
+so fees enter the equity once, through the cash. Pure functions on a named
+tuple, compiled, so that environments, backtests and tests share one ledger.
+"""
+
+from typing import NamedTuple
+
+from numba import njit
+
+from hftlib.portfolio.costs import Costs, fee, fill_price
+
+
+class Ledger(NamedTuple):
+    """`cash` and `fees` (paid so far) in currency, `units` signed."""
+
+    cash: float
+    units: float
+    fees: float
+
+
+@njit
+def equity(ledger: Ledger, mid: float) -> float:
+    """Mark to market, currency."""
+    return ledger.cash + ledger.units * mid
+
+
+@njit
+def book_fill(ledger: Ledger, quantity: float, price: float, charge: float) -> Ledger:
+    """Book a fill of signed `quantity` at `price` with the fee `charge`."""
+    return Ledger(
+        ledger.cash - quantity * price - charge, ledger.units + quantity, ledger.fees + charge
+    )
+
+
+@njit
+def open_quantity(ledger: Ledger, costs: Costs, mid: float, weight: float) -> float:
+    """Signed units that put `weight` of the equity to work, costs included.
+
+    At weight 1 a purchase leaves no cash and never overdraws it.
+    """
+    if weight == 0.0:
+        return 0.0
+    price = fill_price(costs, mid, weight)
+    return weight * equity(ledger, mid) / (price + fee(costs, price))
+
+
+@njit
+def trade(ledger: Ledger, costs: Costs, mid: float, quantity: float) -> Ledger:
+    """Send a market order of signed `quantity` and book it; 0 books nothing."""
+    if quantity == 0.0:
+        return ledger
+    price = fill_price(costs, mid, quantity)
+    return book_fill(ledger, quantity, price, fee(costs, quantity * price))

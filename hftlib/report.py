@@ -1,0 +1,247 @@
+"""Self-contained HTML: reports of executed notebooks, and the index page.
+
+A page carries its style, its pictures and one plotly.js; a content-security
+policy forbids any remote load. Nothing in it depends on the time of the run,
+so the same code, parameters and data give the same bytes.
+"""
+
+import hashlib
+import html
+import itertools
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hftlib.paths import replace_file
+
+TEMPLATES = Path(__file__).parent / "templates"
+PLOTLY = "application/vnd.plotly.v1+json"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; worker-src blob:"
+)
+
+
+def write_report(
+    notebook: dict[str, Any], page: Path, *, name: str, values: Mapping[str, Any], root: Path
+) -> None:
+    """Render an executed notebook as one HTML file that opens offline."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    node = nbformat.from_dict(_prepare(notebook))
+    exporter = HTMLExporter(
+        template_name="report",
+        extra_template_basedirs=[str(TEMPLATES)],
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    body, _ = exporter.from_notebook_node(node)
+    title = next(
+        "".join(cell["source"]).splitlines()[0].lstrip("# ")
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "markdown"
+    )
+    note = provenance(name, values, root)
+    write_page(page, title, f'<nav><a href="index.html">all reports</a></nav>{body}{note}')
+
+
+def write_page(page: Path, title: str, body: str) -> None:
+    """Write `body` into the house page; plotly.js comes along where a figure needs it."""
+    from plotly.offline import get_plotlyjs
+
+    script = f"<script>{get_plotlyjs()}</script>" if "Plotly.newPlot" in body else ""
+    template = (TEMPLATES / "report/page.html").read_text()
+    style = (TEMPLATES / "report/page.css").read_text()
+    parts = {"title": html.escape(title), "policy": POLICY, "style": style, "script": script}
+    for key, part in parts.items():
+        template = template.replace("{{ " + key + " }}", part)
+    with replace_file(page) as temporary:
+        temporary.write_text(template.replace("{{ body }}", body))
+
+
+def write_index(
+    page: Path,
+    *,
+    title: str,
+    abstract: str,
+    headline: pd.DataFrame,
+    figures: Mapping[str, tuple[Any, str]],
+    root: Path,
+) -> None:
+    """The supervisor's door: abstract, headline table, main figures, links to every report.
+
+    Parameters
+    ----------
+    abstract : str
+        Paragraphs as HTML.
+    figures : mapping of name to (Plotly figure, caption)
+    """
+    drawn = "".join(
+        figure_html(json.loads(figure.to_json(engine="json")), name) + f"<p>{caption}</p>"
+        for name, (figure, caption) in figures.items()
+    )
+    rows = "".join(
+        f'<tr><td><a href="{page.name}">{html.escape(page.stem)}</a></td>'
+        f"<td>{html.escape(question)}</td></tr>"
+        for page, question in list_reports(root)
+    )
+    body = (
+        f"<h1>{html.escape(title)}</h1>{abstract}<h2>Headline</h2>{headline.to_html(border=0)}"
+        f"{drawn}<h2>Reports</h2><table class='text_cell_render'>{rows}</table>"
+        "<p>Each report is one executed notebook: open its <em>code</em> lines to see how a number "
+        "came about, and its last section for the code revision, parameters and data hashes.</p>"
+    )
+    write_page(page, title, body)
+
+
+def list_reports(root: Path) -> list[tuple[Path, str]]:
+    """Page and question of each report that the pipeline writes, in the order of their numbers."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    pages = []
+    for stage in stages.values():
+        match = re.search(r"notebook run (\w+)", stage["cmd"])
+        if match is None:
+            continue
+        cells = json.loads((root / f"reports/source/{match[1]}.ipynb").read_text())["cells"]
+        lines = "".join(cells[0]["source"]).splitlines()
+        question = next(line.lstrip("> ") for line in lines if line.startswith(">"))
+        matrix = stage.get("matrix", {})
+        labels = ["_".join([match[1], *choice]) for choice in itertools.product(*matrix.values())]
+        pages += [(root / f"reports/{label}.html", question) for label in labels]
+    return sorted(pages)
+
+
+def figure_html(figure: Mapping[str, Any], identity: str) -> str:
+    """A div and the script that draws a Plotly figure (`figure.to_plotly_json()`) into it."""
+    data = json.dumps([figure["data"], figure["layout"]], sort_keys=True).replace("</", "<\\/")
+    height = figure["layout"].get("height", 420)
+    return (
+        f'<div id="{identity}" class="figure" style="height:{height}px"></div>'
+        f"<script>(function(){{const f={data};"
+        f'Plotly.newPlot("{identity}",f[0],f[1],{{responsive:true,displaylogo:false}})}})()'
+        "</script>"
+    )
+
+
+def _prepare(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Drop what differs between runs; draw figures; write formulas as MathML."""
+    cells = []
+    for number, cell in enumerate(notebook["cells"]):
+        cell = dict(cell, metadata={"tags": cell["metadata"].get("tags", [])}, id=f"c{number}")
+        if "injected-parameters" in cell["metadata"]["tags"]:
+            cell["source"] = "".join(cell["source"]).replace("# Parameters\n", "")
+        if cell["cell_type"] == "markdown":
+            cell["source"] = _formulas("".join(cell["source"]))
+        else:
+            cell["execution_count"] = None
+            outputs = [out for out in cell["outputs"] if not _is_progress(out)]
+            cell["outputs"] = [_draw(out, f"f{number}-{k}") for k, out in enumerate(outputs)]
+        cells.append(cell)
+    return {**notebook, "cells": cells, "metadata": {"kernelspec": {"name": "python3"}}}
+
+
+def _is_progress(output: Mapping[str, Any]) -> bool:
+    return output["output_type"] == "stream"
+
+
+def _draw(output: dict[str, Any], identity: str) -> dict[str, Any]:
+    output = {**output, "metadata": {}}
+    if "execution_count" in output:
+        output["execution_count"] = None
+    figure = output.get("data", {}).get(PLOTLY)
+    if figure is not None:
+        output["data"] = {"text/html": figure_html(figure, identity)}
+    return output
+
+
+def _formulas(text: str) -> str:
+    """Replace `$…$` and `$$…$$` by MathML, which browsers draw without a script."""
+    from latex2mathml.converter import convert
+
+    text = re.sub(
+        r"\$\$(.+?)\$\$", lambda m: convert(m[1].strip(), display="block"), text, flags=re.S
+    )
+    return re.sub(r"(?<![\\$\w])\$([^$\n]+?)\$", lambda m: convert(m[1]), text)
+
+
+def provenance(name: str, values: Mapping[str, Any], root: Path) -> str:
+    """What the report was made from: code revision, parameters, hashes of its inputs."""
+    stage = _stage(name, root)
+    code = [path for path in stage.get("deps", []) if not path.startswith(("data/", "reports/"))]
+    rows = [("code", revision(root, [*code, f"notebooks/{name}.ipynb"]))]
+    rows += [(key, str(value)) for key, value in values.items()]
+    rows += [(path, hash_path(root / path)) for path in _inputs(stage, values)]
+    table = "".join(
+        f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in rows
+    )
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    used = {section: params.get(section) for section in stage.get("params", [])}
+    text = html.escape(yaml.safe_dump(used, sort_keys=False)) if used else "none"
+    return (
+        '<section class="provenance"><h2>Provenance</h2>'
+        "<p>Revision of the last commit that touched this stage's code; MD5 of each input as in "
+        f"<code>dvc.lock</code>.</p><table>{table}</table>"
+        f"<details><summary>Parameters</summary><pre>{text}</pre></details></section>"
+    )
+
+
+def _stage(name: str, root: Path) -> dict[str, Any]:
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    for stage in stages.values():
+        if f"run {name}" in stage["cmd"]:
+            found: dict[str, Any] = stage
+            return found
+    return {}
+
+
+def _inputs(stage: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    inputs = []
+    for path in stage.get("deps", []):
+        for key, value in values.items():
+            path = path.replace("${item." + key + "}", str(value))
+        if path.startswith(("data/", "reports/metrics")):
+            inputs.append(path)
+    return inputs
+
+
+def revision(root: Path, paths: Sequence[str]) -> str:
+    """Last commit that touched `paths`, marked when they have changed since; no git is said so."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    top = git("rev-parse", "--show-toplevel")
+    commit = git("log", "-1", "--format=%h of %cs", "--", *paths, "params.yaml")
+    if top is None or Path(top).resolve() != root.resolve() or not commit:
+        return "not under git"
+    changed = git("status", "--porcelain", "--", *paths, "params.yaml")
+    return f"{commit}, with uncommitted changes" if changed else commit
+
+
+def hash_path(path: Path) -> str:
+    """MD5 of a file or folder exactly as DVC computes it."""
+    if not path.exists():
+        return "absent"
+    if path.is_file():
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    entries = [
+        {"md5": hash_path(file), "relpath": file.relative_to(path).as_posix()}
+        for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).parts)
+        if file.is_file()
+    ]
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"

@@ -1,0 +1,112 @@
+"""Columns, types and units of the tables that pass between stages.
+
+A `Schema` is a list of columns; `validate` refuses a table that departs from
+it and says how. It checks shape only: whether the *values* make a market is
+`data.ingest`'s question.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+class SchemaError(ValueError):
+    """A table with missing, surplus or wrongly typed columns."""
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    dtype: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Schema:
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+
+UTC = "datetime64[ns, UTC]"
+
+BARS = Schema(
+    "bars",
+    (
+        Column("symbol", "str", "instrument"),
+        Column("source", "str", "package or file it came from"),
+        Column("ts", UTC, "start of the bar"),
+        Column("open", "float64", "first price of the bar, quote currency"),
+        Column("high", "float64", "highest price of the bar"),
+        Column("low", "float64", "lowest price of the bar"),
+        Column("close", "float64", "last price of the bar"),
+        Column("volume", "float64", "traded units; nan where the source has none"),
+    ),
+)
+
+QUARANTINE = Schema(
+    "quarantine",
+    (
+        Column("symbol", "str", "instrument"),
+        Column("source", "str", "package or file it came from"),
+        Column("line", "int64", "line in the file, its header being line 1"),
+        Column("reason", "str", "the first check that failed"),
+        Column("ts", "str", "as written in the file"),
+        Column("open", "str", "as written in the file"),
+        Column("high", "str", "as written in the file"),
+        Column("low", "str", "as written in the file"),
+        Column("close", "str", "as written in the file"),
+        Column("volume", "str", "as written in the file"),
+    ),
+)
+
+EQUITY = Schema(
+    "equity",
+    (
+        Column("strategy", "str", "strategy"),
+        Column("member", "int64", "seed or copy of the strategy"),
+        Column("ts", UTC, "start of the bar whose close marks the equity"),
+        Column("equity", "float64", "summed over symbols, as a multiple of the start"),
+    ),
+)
+
+ROLLOUTS = Schema(
+    "rollouts",
+    (
+        Column("strategy", "str", "strategy"),
+        Column("member", "int64", "seed or copy of the strategy"),
+        Column("symbol", "str", "instrument"),
+        Column("ts", UTC, "start of the bar whose close marks the equity"),
+        Column("position", "int8", "-1 short, 0 flat, 1 long, after the bar's open"),
+        Column("equity", "float64", "cash + units * close, currency"),
+        Column("traded", "float64", "traded notional of the bar, currency"),
+        Column("paid", "float64", "fee, half-spread and slippage of the bar, currency"),
+    ),
+)
+
+
+def validate(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Return `frame` unchanged if it has exactly the schema's columns and types.
+
+    Raises
+    ------
+    SchemaError
+        Names every missing, surplus and wrongly typed column.
+    """
+    faults = [f"missing {name}" for name in schema.names if name not in frame.columns]
+    faults += [f"surplus {name}" for name in frame.columns if name not in schema.names]
+    for column in schema.columns:
+        if column.name in frame.columns and str(frame[column.name].dtype) != column.dtype:
+            received = frame[column.name].dtype
+            faults.append(f"{column.name} is {received}, expected {column.dtype}")
+    if faults:
+        raise SchemaError(f"{schema.name}: {'; '.join(faults)}")
+    return frame
+
+
+def empty(schema: Schema) -> pd.DataFrame:
+    """A table of the schema with no rows."""
+    return pd.DataFrame({c.name: pd.Series([], dtype=c.dtype) for c in schema.columns})

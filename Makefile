@@ -45,6 +45,7 @@ lab: $(STAMP) ## open JupyterLab
 	jupyter lab notebooks
 
 repro: $(STAMP) scm ## rebuild data, models and reports that are out of date
+	@python -m hftlib.config
 	@dvc repro
 	@echo; cat reports/tables/headline.txt
 	@echo; echo "Reports: $(CURDIR)/reports/index.html"

@@ -7,6 +7,7 @@ and hand plain values to the library, so nothing else knows these models.
 
 import difflib
 import os
+import sys
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -43,8 +44,16 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _day(value: Any) -> Any:
+    """DVC cannot track YAML's own dates, so they stand in quotes."""
+    if isinstance(value, date):
+        raise ValueError(f'expected a date in quotes, "{value}"')
+    return value
+
+
 Integer = Annotated[int, Field(strict=True)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Day = Annotated[date, BeforeValidator(_day)]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -77,8 +86,8 @@ class Datasets(Section):
     symbols: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         description="symbols that are cut into splits; all of one bar interval"
     )
-    train_end: date = Field(description="last day of the training split")
-    validation_end: date = Field(description="last day of validation; the test split follows")
+    train_end: Day = Field(description="last day of the training split")
+    validation_end: Day = Field(description="last day of validation; the test split follows")
     purge_bars: Annotated[Integer, Field(ge=1)] = Field(
         description="rows dropped before a boundary: no label may reach across, so >= horizon"
     )
@@ -165,9 +174,9 @@ class Backtest(Section):
         description="stationary-bootstrap samples behind each interval"
     )
     confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(description="level of the intervals")
-    fee_sweep_bps: Annotated[
-        tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=2)
-    ] = Field(description="fees of the cost sweep, bp of traded notional")
+    fee_sweep_bps: Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=2)] = (
+        Field(description="fees of the cost sweep, bp of traded notional")
+    )
 
 
 class Figures(Section):
@@ -196,7 +205,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys without a word; refuse them instead."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for number, key in enumerate(keys):
             if key in keys[:number]:
                 line = node.value[number][0].start_mark.line + 1
@@ -272,3 +281,10 @@ def _meaning(parts: list[str]) -> str:
     if section is None or len(parts) < 2:
         return f"section {parts[0]}"
     return section.annotation.model_fields[parts[1]].description or parts[1]  # type: ignore[union-attr]
+
+
+if __name__ == "__main__":
+    try:
+        load()
+    except (ParamsError, FileNotFoundError) as fault:
+        sys.exit(f"error: {fault}")

@@ -146,6 +146,7 @@ def _execute(
 
             def __init__(self, **kwargs: Any) -> None:
                 super().__init__(**kwargs, transport="ipc", ip=f"{sockets}/kernel")
+                assert self.kernel_spec is not None, "ipykernel is a dependency"
                 self.kernel_spec.argv[0] = sys.executable
 
         try:

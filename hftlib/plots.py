@@ -37,7 +37,7 @@ _HOUSE = go.layout.Template(
         plot_bgcolor="white",
         margin={"l": 64, "r": 24, "t": 48, "b": 48},
         title={"x": 0, "xref": "paper", "font": {"size": 15}},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
         xaxis={"gridcolor": "#eef1f5", "linecolor": "#c4ccd6", "zeroline": False},
         yaxis={"gridcolor": "#eef1f5", "linecolor": "#c4ccd6", "zerolinecolor": "#c4ccd6"},
         height=420,
@@ -46,7 +46,8 @@ _HOUSE = go.layout.Template(
 
 
 def use_house_style() -> None:
-    """Make the house template and the light notebook renderer the default of this process."""
+    """Make house template, light renderer and untruncated tables the default of this process."""
+    pd.set_option("display.max_colwidth", None)
     pio.templates["hftlib"] = _HOUSE
     pio.templates.default = "hftlib"
     pio.renderers.default = "plotly_mimetype"
@@ -91,7 +92,7 @@ def price_figure(bars: pd.DataFrame) -> go.Figure:
     for symbol, group in bars.groupby("symbol"):
         part = thin(group)
         figure.add_scatter(x=part["ts"], y=part["close"] / group["close"].iloc[0], name=symbol)
-    figure.update_yaxes(type="log", title="close / first close (log scale)")
+    figure.update_yaxes(type="log", dtick="D2", title="close / first close (log scale)")
     figure.update_xaxes(title="time, UTC")
     return figure
 
@@ -181,7 +182,7 @@ def split_figure(close: Mapping[str, pd.DataFrame]) -> go.Figure:
                 showlegend=k == 0,
                 line={"color": COLOURS[split], "width": 1.3},
             )
-    figure.update_yaxes(type="log", title="close (log scale)")
+    figure.update_yaxes(type="log", dtick="D2", title="close (log scale)")
     figure.update_xaxes(title="time, UTC")
     return figure
 
@@ -192,18 +193,19 @@ def learning_figure(curves: pd.DataFrame, measure: str, title: str) -> go.Figure
     names = [f"on {split}" for split in splits]
     figure = make_subplots(1, len(splits), shared_yaxes=True, subplot_titles=names)
     for column, split in enumerate(splits, start=1):
-        table = curves[curves["split"] == split].pivot(
-            index="step", columns="seed", values=measure
-        )
+        table = curves[curves["split"] == split].pivot(index="step", columns="seed", values=measure)
         colour = COLOURS[split]
         place = {"row": 1, "col": column}
         band(figure, table.index, table.min(axis=1), table.max(axis=1), colour, "range", **place)
         for seed in table:
             line = {"color": colour, "width": 0.7}
-            figure.add_scatter(x=table.index, y=table[seed], line=line, showlegend=False, **place)
+            figure.add_scatter(
+                x=table.index, y=table[seed], mode="lines", line=line, showlegend=False, **place
+            )
         figure.add_scatter(
             x=table.index,
             y=table.mean(axis=1),
+            mode="lines",
             line={"color": colour, "width": 3},
             showlegend=False,
             **place,
@@ -237,9 +239,7 @@ def drawdown_figure(drawdowns: pd.DataFrame) -> go.Figure:
     for strategy, values in thin(drawdowns).items():
         name = str(strategy)
         line = {"color": COLOURS[name], "width": 1.5}
-        figure.add_scatter(
-            x=values.index, y=-100 * values, name=name.replace("_", " "), line=line
-        )
+        figure.add_scatter(x=values.index, y=-100 * values, name=name.replace("_", " "), line=line)
     figure.update_yaxes(title="drawdown, %")
     figure.update_xaxes(title="time, UTC")
     return figure
@@ -271,7 +271,9 @@ def sweep_figure(sweep: pd.DataFrame, references: Mapping[str, float]) -> go.Fig
     return figure
 
 
-def interval_figure(summary: Mapping[str, Mapping[str, Mapping[str, float]]], key: str) -> go.Figure:
+def interval_figure(
+    summary: Mapping[str, Mapping[str, Mapping[str, float]]], key: str
+) -> go.Figure:
     """One measure of every strategy with its interval, as points with bars."""
     figure = go.Figure()
     for name, row in summary.items():

@@ -112,7 +112,7 @@ def list_reports(root: Path) -> list[tuple[Path, str]]:
             continue
         cells = json.loads((root / f"reports/source/{match[1]}.ipynb").read_text())["cells"]
         lines = "".join(cells[0]["source"]).splitlines()
-        question = next(line.lstrip("> ") for line in lines if line.startswith(">"))
+        question = next(line for line in lines if line.startswith(">")).strip("> ").replace("`", "")
         matrix = stage.get("matrix", {})
         labels = ["_".join([match[1], *choice]) for choice in itertools.product(*matrix.values())]
         pages += [(root / f"reports/{label}.html", question) for label in labels]
@@ -145,7 +145,7 @@ def _prepare(notebook: dict[str, Any]) -> dict[str, Any]:
             outputs = [out for out in cell["outputs"] if not _is_progress(out)]
             cell["outputs"] = [_draw(out, f"f{number}-{k}") for k, out in enumerate(outputs)]
         cells.append(cell)
-    return {**notebook, "cells": cells, "metadata": {"kernelspec": {"name": "python3"}}}
+    return {**notebook, "cells": cells, "metadata": {}}
 
 
 def _is_progress(output: Mapping[str, Any]) -> bool:

@@ -16,6 +16,8 @@ class SchemaError(ValueError):
 
 @dataclass(frozen=True)
 class Column:
+    """One column: name, pandas dtype, meaning with unit."""
+
     name: str
     dtype: str
     meaning: str
@@ -23,11 +25,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
+    """A table: its columns in order."""
+
     name: str
     columns: tuple[Column, ...]
 
     @property
     def names(self) -> list[str]:
+        """Column names in order."""
         return [column.name for column in self.columns]
 
 

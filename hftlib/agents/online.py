@@ -167,8 +167,8 @@ class _Adapter(VecEnv):
     """`TradingVecEnv` as Stable-Baselines3 wants it; rewards times `reward_scale`."""
 
     def __init__(self, env: TradingVecEnv, reward_scale: float) -> None:
+        self.env = env  # before super(), which asks it for its render mode
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-        self.env = env
         self._reward_scale = reward_scale
         self._actions = np.zeros(env.num_envs, dtype=np.int64)
 
@@ -307,7 +307,7 @@ def _fingerprint(train: BarPanel, rules: TradingRules, settings: PPOSettings, se
 def save_weights(path: Path, weights: Weights) -> None:
     """Write an `.npz`; unlike Stable-Baselines3's own format it is free of clocks and pickles."""
     with replace_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **weights)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, **weights)
 
 
 def load_policy(path: Path) -> LearntPolicy:

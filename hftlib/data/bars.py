@@ -5,8 +5,8 @@ number, so that `data.ingest` can judge each row and say where it stands.
 
 | source | symbols | interval | clock | prices |
 |---|---|---|---|---|
-| `arch` (NCSA) | SP500, NASDAQ | daily 1999-2018 | New York trading days, stamped 00:00 UTC | index levels |
-| `bokeh_sampledata` (BSD-3) | AAPL, GOOG, IBM, MSFT | daily 2000-2013 | the same | scaled by adjusted close / close |
+| `arch` (NCSA) | SP500, NASDAQ | daily 1999-2018 | New York days, 00:00 UTC | index levels |
+| `bokeh_sampledata` (BSD-3) | AAPL, GOOG, IBM, MSFT | daily 2000-2013 | the same | adjusted close |
 | `gym-anytrading` (MIT) | EURUSD | hourly 2017 | taken as UTC; the file names none | ask side |
 | files in `data/raw/bars/` | any | any | offset in the stamp, else UTC | as they are |
 """

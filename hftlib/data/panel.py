@@ -60,9 +60,11 @@ class BarPanel:
             )
         ends = [*self.segments[:, 1]]
         starts = [0, *ends[:-1]]
-        if len(self.symbols) != len(ends) or ends[-1:] != [n_rows] or list(
-            self.segments[:, 0]
-        ) != starts:
+        if (
+            len(self.symbols) != len(ends)
+            or ends[-1:] != [n_rows]
+            or list(self.segments[:, 0]) != starts
+        ):
             raise PanelError(
                 f"segments {self.segments.tolist()} must tile rows 0 to {n_rows}, "
                 f"one for each of {len(self.symbols)} symbols"
@@ -73,9 +75,9 @@ class BarPanel:
                 raise PanelError(
                     f"{name}[{bad[0]}] is {getattr(self, name)[bad[0]]}; prices must be positive"
                 )
-        bad = np.argwhere(~np.isfinite(self.features))
-        if bad.size:
-            row, column = bad[0]
+        holes = np.argwhere(~np.isfinite(self.features))
+        if holes.size:
+            row, column = holes[0]
             raise PanelError(
                 f"feature {self.feature_names[column]} is {self.features[row, column]} in row "
                 f"{row}; drop the warm-up rows and scale before building a panel"

@@ -53,10 +53,10 @@ def split_by_date(
     SplitError
         If a split is empty; the message names the dates that the data has.
     """
-    days = ts.dt.date.to_numpy()
+    days: npt.NDArray[Any] = ts.dt.date.to_numpy()
     n_bars = len(days)
-    first = int(np.searchsorted(days, train_end, side="right"))
-    second = int(np.searchsorted(days, validation_end, side="right"))
+    first = int((days <= train_end).sum())
+    second = int((days <= validation_end).sum())
     bounds = {
         "train": (0, first - purge_bars),
         "validation": (first + embargo_bars, second - purge_bars),

@@ -85,9 +85,7 @@ def _observe(
 
 
 @njit
-def observe_all(
-    market: Market, rules: Rules, state: State, out: npt.NDArray[np.float32]
-) -> None:
+def observe_all(market: Market, rules: Rules, state: State, out: npt.NDArray[np.float32]) -> None:
     """Mark every copy to market and write all observations, shape (n, n_window + 2)."""
     for i in range(len(state.position)):
         ledger = Ledger(state.ledger[i, 0], state.ledger[i, 1], state.ledger[i, 2])

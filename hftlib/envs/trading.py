@@ -7,7 +7,7 @@ the single one with a batch of one, so their trajectories cannot differ.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -108,7 +108,9 @@ class _Batch:
         low, high = panel.segments[:, 0] + window - 1, panel.segments[:, 1] - 1
         self.first, self.last = low, high
         latest = np.maximum(low, high - rules.episode_bars)
-        self.starts = np.concatenate([np.arange(a, b + 1) for a, b in zip(low, latest, strict=True)])
+        self.starts = np.concatenate(
+            [np.arange(a, b + 1) for a, b in zip(low, latest, strict=True)]
+        )
         self.row_segment = np.repeat(np.arange(len(lengths)), lengths)
 
     @property
@@ -167,9 +169,9 @@ class TradingEnv(gymnasium.Env[Observation, np.int64]):
 
     | index | name | unit | range |
     |---|---|---|---|
-    | 0 … window * n_features - 1 | features of the last `window_bars` bars, oldest first | scaled | [-10, 10] |
-    | -2 | position | sign | -1, 0, 1 |
-    | -1 | exposure: units * close / equity | share of equity | clipped to [-10, 10] |
+    | 0 … n - 3 | features of the last `window_bars` bars, oldest first | scaled | [-10, 10] |
+    | n - 2 | position | sign | -1, 0, 1 |
+    | n - 1 | exposure: units * close / equity | share of equity | clipped to [-10, 10] |
 
     **Reward** ln(equity at the close of t + 1 / equity at the close of t), so that an
     episode's rewards sum to its log growth. After a total loss
@@ -185,11 +187,11 @@ class TradingEnv(gymnasium.Env[Observation, np.int64]):
     step `traded` (notional at mid) and `paid` (fee, half-spread, slippage), currency.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
 
     def __init__(self, panel: BarPanel, rules: TradingRules) -> None:
         self._batch = _Batch(panel, rules, 1)
-        self.observation_space = self._batch.observation_space
+        self.observation_space = self._batch.observation_space  # type: ignore[assignment]
         self.action_space = spaces.Discrete(3)
         self._action = np.zeros(1, dtype=np.int64)
         self._is_running = False
@@ -239,7 +241,7 @@ class TradingEnv(gymnasium.Env[Observation, np.int64]):
         }
 
 
-class TradingVecEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[np.float64]]):
+class TradingVecEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[Any]]):
     """`n_envs` copies of `TradingEnv` stepped by one compiled call.
 
     Copy i, reset with `seed`, follows `TradingEnv` reset with `seed + i` bit for
@@ -249,7 +251,7 @@ class TradingVecEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[np
     other infos are those of the step that ended it.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         "render_modes": [],
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }

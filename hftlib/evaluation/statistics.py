@@ -31,9 +31,9 @@ class Estimate:
         return finite
 
 
-def block_length(returns: npt.NDArray[np.float64]) -> float:
-    """Optimal mean block of the stationary bootstrap for shape (n,); at least 1 bar."""
-    return max(1.0, float(optimal_block_length(returns)["stationary"].iloc[0]))
+def block_length(returns: npt.NDArray[np.float64]) -> int:
+    """Optimal mean block of the stationary bootstrap for shape (n,), bars; at least 1."""
+    return max(1, round(float(optimal_block_length(returns)["stationary"].iloc[0])))
 
 
 def compare_strategies(

@@ -31,7 +31,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@if [ -x $(BIN)/uv ]; then installer="$(BIN)/uv pip install --python $(BIN)/python"; else installer="$(BIN)/pip install"; fi; \
 	  $$installer -q --no-deps -r requirements.lock && \
 	  $$installer -q --no-deps --no-build-isolation -e .
-	@if [ -e .git ]; then $(BIN)/pre-commit install >/dev/null; fi
+	@if [ -e .git ]; then $(BIN)/pre-commit install >/dev/null && \
+	  git config filter.notebook.clean "$(BIN)/python -m hftlib.notebook strip -"; fi
 	@touch $@
 	@echo "setup: done"
 
@@ -62,7 +63,7 @@ lint: $(STAMP) ## ruff and mypy
 
 format: $(STAMP) ## let ruff rewrite the code and strip the notebooks
 	@ruff check --fix . ; ruff format .
-	@python -m hftlib.notebook strip notebooks/*.ipynb || true
+	@python -m hftlib.notebook strip notebooks/*.ipynb
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock anew
 	@uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -17,7 +17,6 @@ from typing import Any
 
 import yaml
 
-from hftlib.compute import DETERMINISTIC_ENVIRONMENT
 from hftlib.paths import project_root, replace_folder
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -138,6 +137,8 @@ def _execute(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from hftlib.compute import DETERMINISTIC_ENVIRONMENT
+
     os.environ.update(DETERMINISTIC_ENVIRONMENT)
     with tempfile.TemporaryDirectory(prefix="hftlib-") as sockets:
 
@@ -224,8 +225,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runner = commands.add_parser("run", help="execute a notebook and write its HTML report")
     runner.add_argument("name", help="e.g. 41_single_agent")
     runner.add_argument("values", nargs="*", help="its parameters, e.g. algo=ppo")
-    stripper = commands.add_parser("strip", help="strip a folder into another, or files in place")
-    stripper.add_argument("paths", nargs="+", type=Path, help="SOURCE TARGET folders, or .ipynb")
+    stripper = commands.add_parser(
+        "strip", help="strip a folder into another, files in place, or a pipe (-)"
+    )
+    stripper.add_argument("paths", nargs="+", type=Path, help="SOURCE TARGET, FILE … or -")
     renderer = commands.add_parser("render", help="write the HTML of an executed notebook")
     renderer.add_argument("notebook", type=Path)
     renderer.add_argument("page", type=Path)
@@ -234,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "run":
             run(given.name, _parse_values(given.values))
         elif given.command == "strip":
-            return _strip_paths(given.paths)
+            _strip_paths(given.paths)
         else:
             from hftlib import report
 
@@ -248,15 +251,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _strip_paths(paths: list[Path]) -> int:
-    """Folders: 0. Files: 1 if any had to be changed, so that a commit hook stops."""
-    if len(paths) == 2 and paths[0].is_dir():
+def _strip_paths(paths: list[Path]) -> None:
+    if paths == [Path("-")]:  # git's clean filter
+        sys.stdout.write(dump(strip(json.load(sys.stdin))))
+    elif len(paths) == 2 and paths[0].is_dir():
         strip_folder(*paths)
-        return 0
-    changed = [path for path in paths if strip_file(path, path)]
-    for path in changed:
-        _say(f"stripped {path}; add it again")
-    return int(bool(changed))
+    else:
+        for path in paths:
+            if strip_file(path, path):
+                _say(f"stripped {path}")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,12 @@ def train_ppo(
         recorder.resume(model, env)
     remaining = settings.total_steps - model.num_timesteps
     if remaining > 0:
-        model.learn(remaining, callback=recorder, reset_num_timesteps=False)
+        try:
+            model.learn(remaining, callback=recorder, reset_num_timesteps=False)
+        except ValueError as error:  # torch refuses a distribution with nan in it
+            if _is_finite(_weights(model)):
+                raise
+            raise recorder.divergence(model.num_timesteps) from error
         recorder.record(model)
     return Trained(seed, _weights(model), recorder.curve)
 
@@ -237,11 +242,8 @@ class _Recorder(BaseCallback):
         if self.curve and self.curve[-1].step == step:
             return  # resumed right at this point
         weights = _weights(model)
-        if not all(np.isfinite(values).all() for values in weights.values()):
-            raise FloatingPointError(
-                f"training diverged: a weight is not finite at step {step}; lower learning_rate "
-                f"or reward_scale. The last good checkpoint is {self.checkpoint}"
-            )
+        if not _is_finite(weights):
+            raise self.divergence(step)
         policy = LearntPolicy(weights)
         for split, panel in self.splits.items():
             rollout = play(policy, panel, self.rules)
@@ -258,6 +260,13 @@ class _Recorder(BaseCallback):
             )
         if self.checkpoint is not None:
             _save_checkpoint(self.checkpoint, model, self.curve)
+
+    def divergence(self, step: int) -> FloatingPointError:
+        """The error for weights that are no numbers any more."""
+        return FloatingPointError(
+            f"training diverged: a weight is not finite at step {step}; lower learning_rate or "
+            f"reward_scale. Last good checkpoint: {self.checkpoint}"
+        )
 
     def resume(self, model: PPO, env: _Adapter) -> None:
         assert self.checkpoint is not None
@@ -292,6 +301,10 @@ def _save_checkpoint(path: Path, model: Any, curve: list[CurvePoint]) -> None:
 
 def _weights(model: Any) -> Weights:
     return {name: value.numpy().copy() for name, value in model.policy.state_dict().items()}
+
+
+def _is_finite(weights: Weights) -> bool:
+    return all(bool(np.isfinite(values).all()) for values in weights.values())
 
 
 def _fingerprint(train: BarPanel, rules: TradingRules, settings: PPOSettings, seed: int) -> str:

@@ -1,0 +1,168 @@
+"""The whole DVC pipeline on tiny budgets, in a clean copy of the tree.
+
+`make smoke` runs it. The copy has no git, so this also shows that an exported
+tree works.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hftlib.report import hash_path
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.smoke
+
+TINY = {
+    "features": {"n_bootstrap": 20, "horizons_bars": [1]},
+    "single_agent": {
+        "n_seeds": 2,
+        "total_steps": 2_048,
+        "n_envs": 16,
+        "n_steps": 32,
+        "batch_size": 256,
+        "n_epochs": 1,
+        "n_evaluations": 2,
+        "n_control_seeds": 2,
+        "control_steps": 1_024,
+    },
+    "backtest": {"n_random": 5, "n_bootstrap": 20, "fee_sweep_bps": [0, 10]},
+}
+ENTRIES = (
+    "notebooks hftlib data/raw/bars/README.md dvc.yaml params.yaml .dvcignore .dvc/config".split()
+)
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """Run DVC with this environment's programs; its output, or a failure with it."""
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": "."}
+    done = subprocess.run(
+        [programs / "dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def edit(folder: Path, changes: dict) -> None:
+    file = folder / "params.yaml"
+    params = yaml.safe_load(file.read_text())
+    for section, values in changes.items():
+        params[section] |= values
+    file.write_text(yaml.safe_dump(params))
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '([\w@]+)'", output)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> tuple[Path, str]:
+    """The copy after its first `dvc repro`, and what that printed."""
+    folder = tmp_path_factory.mktemp("smoke") / "project"
+    for name in ENTRIES:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=skip)
+        else:
+            shutil.copy(ROOT / name, target)
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    edit(folder, TINY)
+    return folder, dvc(folder, "repro")
+
+
+def test_every_stage_runs_and_writes_all_its_outputs(tree):
+    folder, output = tree
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert [name.split("@")[0] for name in ran(output)] == list(stages)
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    outs = [out for stage in lock.values() for out in stage["outs"]]
+    assert len(outs) == 28
+    for out in outs:
+        assert (folder / out["path"]).exists(), out["path"]
+    assert not list((folder / "reports/failed").iterdir())
+
+
+def test_hashes_in_the_reports_are_those_of_dvc(tree):
+    folder, _ = tree
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    backtest = {dep["path"]: dep["md5"] for dep in lock["backtest"]["deps"]}
+    page = (folder / "reports/51_backtest.html").read_text()
+    for path in ("data/datasets/bars", "data/models/ppo"):
+        assert hash_path(folder / path) == backtest[path]
+        assert backtest[path] in page
+
+
+def test_the_index_links_every_report_and_all_exist(tree):
+    folder, _ = tree
+    links = re.findall(r'href="([^"#]+)"', (folder / "reports/index.html").read_text())
+    assert len(links) == 6
+    for link in links:
+        assert (folder / "reports" / link).is_file()
+
+
+def test_metrics_are_numbers_and_the_headline_names_every_strategy(tree):
+    folder, _ = tree
+    for file in (folder / "reports/metrics").glob("*.json"):
+        assert json.loads(file.read_text())
+    table = (folder / "reports/tables/headline.txt").read_text()
+    for strategy in ("ppo", "buy_and_hold", "do_nothing", "random"):
+        assert strategy in table
+    assert "headline" in dvc(folder, "metrics", "show")
+
+
+def test_nothing_runs_when_nothing_changed(tree):
+    folder, _ = tree
+    assert ran(dvc(folder, "repro")) == []
+
+
+def test_saving_outputs_in_the_editor_re_runs_only_the_source_stage(tree):
+    folder, _ = tree
+    file = folder / "notebooks/41_single_agent.ipynb"
+    saved = json.loads(file.read_text())
+    saved["metadata"]["language_info"] = {"version": "3.11.7"}
+    saved["cells"][1]["execution_count"] = 5
+    file.write_text(json.dumps(saved))
+    assert ran(dvc(folder, "repro")) == ["source"]
+
+
+def test_an_edited_parameter_re_runs_only_what_depends_on_it(tree):
+    folder, _ = tree
+    edit(folder, {"backtest": {"n_random": 6}})
+    assert ran(dvc(folder, "repro")) == ["backtest", "figures"]
+    edit(folder, {"costs": {"fee_bps": 2.0}})
+    would = re.findall(r"Running stage '([\w@]+)'", dvc(folder, "repro", "--dry"))
+    assert would == ["single_agent@ppo", "backtest", "figures"]
+    edit(folder, {"costs": {"fee_bps": 1.0}})
+
+
+def test_a_forced_run_gives_the_same_hashes(tree):
+    folder, _ = tree
+    before = (folder / "dvc.lock").read_text()
+    dvc(folder, "repro", "--force", "--single-item", "single_agent@ppo", "backtest")
+    assert (folder / "dvc.lock").read_text() == before
+
+
+def test_bad_data_stops_the_pipeline_and_leaves_all_earlier_outputs(tree):
+    folder, _ = tree
+    bad = folder / "data/raw/bars/bad.csv"
+    bad.write_text("date,open,high,low\n2020-01-01,1,1,1\n")
+    kept = {
+        path: (folder / path).read_bytes()
+        for path in ("data/market/bars.parquet", "reports/11_ingestion.html", "reports/index.html")
+    }
+    with pytest.raises(AssertionError, match=r"bad\.csv: no column close; expected ts, open"):
+        dvc(folder, "repro")
+    for path, content in kept.items():
+        assert (folder / path).read_bytes() == content
+    bad.unlink()
+    assert ran(dvc(folder, "repro")) == []

@@ -103,8 +103,8 @@ def train_ppo(
     validation: BarPanel,
     rules: TradingRules,
     settings: PPOSettings,
-    *,
     seed: int,
+    *,
     scratch: Path | None = None,
 ) -> Trained:
     """Train one PPO policy.

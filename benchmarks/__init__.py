@@ -1,0 +1,1 @@
+"""Speed of the library, beside peers where there are any."""

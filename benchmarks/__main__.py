@@ -1,0 +1,273 @@
+"""`python -m benchmarks [--peers PYTHON]`: measure speed, write `reports/benchmarks.json`.
+
+Everything runs on one core. A value is the median of `N_REPEATS` timings of
+wall time after a warm-up that compiles the kernels; a peer's timings alternate
+with ours, so that a drift of the machine touches both. Bars are synthetic,
+actions are uniform and drawn beforehand: the time is the environment's alone,
+its resets included.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hftlib.agents.online import PPOSettings, train_ppo
+from hftlib.config import load
+from hftlib.data.panel import BarPanel
+from hftlib.envs import TradingEnv, TradingRules, TradingVecEnv
+from hftlib.evaluation.statistics import compare_strategies
+from hftlib.features.indicators import compute_features
+from hftlib.paths import project_root, write_json
+from hftlib.portfolio.costs import Costs
+
+N_REPEATS = 7
+N_BARS = 10_000
+N_FEATURES = 10
+N_COPIES = 1_024
+WINDOW_BARS = 60
+FEE_BPS = 1.0
+PEER_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure; `peer_value` is in the same unit, `target` is a floor."""
+
+    name: str
+    value: float | None
+    unit: str
+    peer: str | None = None
+    peer_value: float | None = None
+    target: float | None = None
+
+
+def make_bars(n_bars: int, rng: np.random.Generator) -> pd.DataFrame:
+    """A martingale of one-minute bars as `schema.BARS`."""
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 1e-3, n_bars)))
+    open_ = np.concatenate([[100.0], close[:-1]])
+    reach = np.exp(np.abs(rng.normal(0, 5e-4, (2, n_bars))))
+    return pd.DataFrame(
+        {
+            "symbol": "SYNTHETIC",
+            "source": "benchmarks",
+            "ts": pd.date_range("2020-01-01", periods=n_bars, freq="min", tz="UTC", unit="ns"),
+            "open": open_,
+            "high": np.maximum(open_, close) * reach[0],
+            "low": np.minimum(open_, close) / reach[1],
+            "close": close,
+            "volume": rng.lognormal(8, 1, n_bars),
+        }
+    )
+
+
+def make_panel(n_bars: int, rng: np.random.Generator) -> BarPanel:
+    """The same bars with `N_FEATURES` columns of noise: speed does not depend on their values."""
+    features = np.clip(rng.normal(size=(n_bars, N_FEATURES)), -5, 5).astype(np.float32)
+    names = [f"feature_{k}" for k in range(N_FEATURES)]
+    return BarPanel.from_frame(make_bars(n_bars, rng), features, names)
+
+
+def make_rules(window_bars: int, episode_bars: int) -> TradingRules:
+    """Fees only, as the peers have them; long, flat and short."""
+    costs = Costs(FEE_BPS, 0.0, 0.0)
+    return TradingRules(costs, window_bars, episode_bars, allow_short=True)
+
+
+def time_call(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def median_seconds(call: Callable[[], object]) -> float:
+    """Median of `N_REPEATS` calls after one that does not count."""
+    call()
+    return statistics.median(time_call(call) for _ in range(N_REPEATS))
+
+
+def walk_single(env: TradingEnv, actions: list[int]) -> None:
+    """Step one environment through `actions`."""
+    env.reset(seed=0)
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+
+
+def run_peer(python: str, task: Path) -> tuple[str, float] | None:
+    """Name and steps a second of gym-trading-env; None, and why on the screen, if it fails."""
+    script = Path(__file__).with_name("peer_gym_trading_env.py")
+    try:
+        done = subprocess.run(
+            [python, script, task], capture_output=True, text=True, timeout=PEER_TIMEOUT_S
+        )
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RuntimeError(f"exit status {done.returncode}, {reason}")
+        answer = json.loads(done.stdout.splitlines()[-1])
+        return answer["peer"], answer["steps_per_s"]
+    except (OSError, subprocess.TimeoutExpired, RuntimeError, ValueError, IndexError) as fault:
+        print(f"gym-trading-env could not be measured with {python}: {fault}; its figures are null")
+        return None
+
+
+def measure_single(peers: str | None) -> list[Result]:
+    """One copy against the peer, on the same bars and the same sequence of actions.
+
+    An action is a move of the position here and a target position there. The
+    ratio is the median over neighbouring runs, hence not exactly the quotient
+    of the two medians.
+    """
+    rng = np.random.default_rng(0)
+    panel = make_panel(N_BARS, rng)
+    env = TradingEnv(panel, make_rules(WINDOW_BARS, episode_bars=N_BARS))
+    actions = rng.integers(3, size=3 * N_BARS).tolist()
+    walk_single(env, actions[:500])
+    ours: list[float] = []
+    theirs: list[float] = []
+    peer = None
+    with tempfile.TemporaryDirectory() as folder:
+        task = Path(folder) / "task.npz"
+        arrays = {"open": panel.open, "close": panel.close, "features": panel.features}
+        np.savez(task, actions=actions, window_bars=WINDOW_BARS, fee_bps=FEE_BPS, **arrays)
+        for _ in range(N_REPEATS):
+            ours.append(len(actions) / time_call(lambda: walk_single(env, actions)))
+            answer = None if peers is None else run_peer(peers, task)
+            if answer is None:
+                peers = None  # do not fail again
+            else:
+                peer, speed = answer
+                theirs.append(speed)
+    if len(theirs) < N_REPEATS:
+        peer, peer_value, ratio = None, None, None
+    else:
+        peer_value = statistics.median(theirs)
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    value = statistics.median(ours)
+    return [
+        Result("trading_env_window_60x10", value, "steps/s", peer, peer_value, 100_000),
+        Result("trading_env_over_peer", ratio, "times", peer, None if peer is None else 1.0, 3),
+    ]
+
+
+def measure_vector(name: str, window_bars: int, target: float) -> Result:
+    """`N_COPIES` copies, episodes of 252 bars."""
+    rng = np.random.default_rng(1)
+    env = TradingVecEnv(make_panel(N_BARS, rng), make_rules(window_bars, 252), N_COPIES)
+    actions = rng.integers(3, size=(1_000, N_COPIES))
+    env.reset(seed=0)
+
+    def walk() -> None:
+        for move in actions:
+            env.step(move)
+
+    return Result(name, actions.size / median_seconds(walk), "env-steps/s", target=target)
+
+
+def measure_ppo() -> Result:
+    """A whole training with the defaults of `params.yaml`, its learning curve included."""
+    params = load()
+    rng = np.random.default_rng(2)
+    train, validation = make_panel(N_BARS, rng), make_panel(2_000, rng)
+    rules = TradingRules(Costs(**params.costs.model_dump()), **params.trading.model_dump())
+    fields = PPOSettings.__dataclass_fields__
+    settings = PPOSettings(**{key: getattr(params.single_agent, key) for key in fields})
+    n_steps = train_ppo(train, validation, rules, settings, seed=0).curve[-1].step
+    seconds = [
+        time_call(lambda: train_ppo(train, validation, rules, settings, seed=0))
+        for _ in range(N_REPEATS)
+    ]
+    return Result("train_ppo", n_steps / statistics.median(seconds), "env-steps/s")
+
+
+def measure_features() -> Result:
+    """All indicators of one symbol."""
+    bars = make_bars(100_000, np.random.default_rng(3))
+    return Result("features", len(bars) / median_seconds(lambda: compute_features(bars)), "bars/s")
+
+
+def measure_bootstrap() -> Result:
+    """1,000 samples of 1,000 bars: 5 strategies of 10 members each."""
+    rng = np.random.default_rng(4)
+    returns: dict[str, npt.NDArray[np.float64]] = {
+        f"strategy_{k}": rng.normal(0, 0.01, (1_000, 10)) for k in range(5)
+    }
+    seconds = median_seconds(
+        lambda: compare_strategies(
+            returns,
+            benchmark="strategy_0",
+            periods_per_year=252,
+            n_bootstrap=1_000,
+            confidence=0.95,
+            seed=0,
+        )
+    )
+    return Result("compare_strategies_1000x50", seconds, "s")
+
+
+def format_number(value: float | None) -> str:
+    """Thousands without decimals, small numbers with two."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:,.2f}"
+
+
+def print_table(results: list[Result]) -> None:
+    """One line a figure, and how it compares with its target."""
+    row = "{:<30}{:>14} {:<12}{:>14}  {}"
+    print(row.format("benchmark", "value", "unit", "peer", "target"))
+    for result in results:
+        verdict = ""
+        if result.target is not None:
+            goal = format_number(result.target)
+            if result.value is None:
+                verdict = f"not measured, target {goal}"
+            elif result.value >= result.target:
+                verdict = f"met: {format_number(result.value)} >= {goal}"
+            else:
+                verdict = f"not met: {format_number(result.value)} < {goal}"
+        value, peer = format_number(result.value), format_number(result.peer_value)
+        print(row.format(result.name, value, result.unit, peer, verdict))
+
+
+def main() -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--peers", metavar="PYTHON", help="interpreter with benchmarks/peers.txt")
+    peers = parser.parse_args().peers
+    if peers is None:
+        print("no --peers given: the figures of peers are null")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    results = []
+    for measure in (
+        lambda: measure_single(peers),
+        lambda: [measure_vector("trading_vec_env_window_60x10", WINDOW_BARS, 1_000_000)],
+        lambda: [measure_vector("trading_vec_env_window_1x10", 1, 10_000_000)],
+        lambda: [measure_ppo()],
+        lambda: [measure_features()],
+        lambda: [measure_bootstrap()],
+    ):
+        results += measure()
+        print(f"measured {results[-1].name}", flush=True)
+    path = project_root() / "reports/benchmarks.json"
+    write_json(path, [asdict(result) for result in results])
+    print()
+    print_table(results)
+    print(f"\nWritten: {path}")
+
+
+if __name__ == "__main__":
+    main()

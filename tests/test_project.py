@@ -1,0 +1,102 @@
+"""What the project says of itself is true."""
+
+import json
+import re
+import shutil
+import tomllib
+
+import pytest
+import yaml
+
+from hftlib import __version__, plots
+from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def direct_dependencies() -> set[str]:
+    return {*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]}
+
+
+def test_conda_users_get_the_same_direct_dependencies():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in environment if isinstance(entry, dict))
+    assert set(pip) == direct_dependencies()
+
+
+def test_the_lock_holds_every_direct_dependency_at_its_pin():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = {line.split(";")[0].strip().lower().replace("_", "-") for line in lines}
+    assert {name.lower().replace("_", "-") for name in direct_dependencies()} <= locked
+
+
+def test_the_readme_lists_every_notebook_with_its_question():
+    readme = (ROOT / "README.md").read_text()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"| `{path.stem}` |" in readme
+    for stage in STAGES:
+        assert stage == "source" or f"{stage}[" in readme, "a node of the figure"
+
+
+def test_every_command_of_the_readme_exists():
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), flags=re.M)
+    for command in re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()):
+        assert command in targets
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert __version__ == PROJECT["version"] == citation["version"]
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_ignore_patterns_that_name_folders_are_anchored():
+    generated = {"__pycache__/", ".ipynb_checkpoints/"}
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    assert {p for p in patterns if not p.startswith(("/", "!/"))} == generated
+
+
+def test_published_metrics_are_those_of_the_lock_file():
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    assert {name.split("@")[0] for name in lock} == set(STAGES)
+
+
+@pytest.fixture
+def figure():
+    import plotly.graph_objects as go
+
+    return go.Figure(go.Scatter(y=[1, 2]))
+
+
+@pytest.mark.skipif(
+    not (shutil.which("chromium") or shutil.which("google-chrome")),
+    reason="SVG needs a Chromium, and there is none",
+)
+def test_svg_files_have_the_same_bytes_twice(figure, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        assert "written as SVG" in plots.save_svgs({"f": figure}, tmp_path / name, 300, 200)
+    assert (tmp_path / "one/f.svg").read_bytes() == (tmp_path / "two/f.svg").read_bytes()
+
+
+def test_without_a_browser_the_figures_are_left_out_with_a_word(figure, tmp_path, monkeypatch):
+    def no_browser(**_):
+        raise RuntimeError("Kaleido requires Google Chrome\nmore")
+
+    monkeypatch.setattr(plots.pio, "write_images", no_browser)
+    said = plots.save_svgs({"f": figure}, tmp_path, 300, 200)
+    assert said.startswith("SVG files were left out")
+    assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
+    assert json.loads((tmp_path / "f.json").read_text())["data"]
+
+
+def test_thinned_traces_keep_both_ends_and_the_budget():
+    import pandas as pd
+
+    frame = pd.DataFrame({"x": range(123_457)})
+    thin = plots.thin(frame)
+    assert len(thin) <= plots.MAX_POINTS
+    assert (thin["x"].iloc[0], thin["x"].iloc[-1]) == (0, 123_456)
+    assert len(plots.thin(frame.head(10))) == 10

@@ -31,6 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@if [ -x $(BIN)/uv ]; then installer="$(BIN)/uv pip install --python $(BIN)/python"; else installer="$(BIN)/pip install"; fi; \
 	  $$installer -q --no-deps -r requirements.lock && \
 	  $$installer -q --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m hftlib.plots .dvc/plots.html && $(BIN)/dvc config --local plots.html_template plots.html
 	@if [ -e .git ]; then $(BIN)/pre-commit install >/dev/null && \
 	  git config filter.notebook.clean "$(BIN)/python -m hftlib.notebook strip -"; fi
 	@touch $@
@@ -39,8 +40,8 @@ $(STAMP): requirements.lock pyproject.toml
 # Without .git, DVC must be told that there is no source control.
 .PHONY: scm
 scm:
-	@if [ ! -e .git ]; then printf '[core]\n    no_scm = true\n' > .dvc/config.local; \
-	  elif [ -f .dvc/config.local ]; then sed -i '/no_scm/d' .dvc/config.local; fi
+	@if [ -e .git ]; then sed -i '/no_scm/d' .dvc/config.local; \
+	  elif ! grep -qs no_scm .dvc/config.local; then dvc config --local core.no_scm true; fi
 
 lab: $(STAMP) ## open JupyterLab
 	jupyter lab notebooks

@@ -239,7 +239,7 @@ def print_table(results: list[Result]) -> None:
             else:
                 verdict = f"not met: {format_number(result.value)} < {goal}"
         value, peer = format_number(result.value), format_number(result.peer_value)
-        print(row.format(result.name, value, result.unit, peer, verdict))
+        print(row.format(result.name, value, result.unit, peer, verdict).rstrip())
 
 
 def main() -> None:

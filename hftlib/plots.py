@@ -5,6 +5,7 @@ safe for colour-blind readers, and one strategy has one colour everywhere.
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.subplots import make_subplots
+
+from hftlib.paths import replace_file
 
 MAX_POINTS = 5_000  # a trace; more makes a report heavy and no picture better
 COLOURS = {
@@ -327,3 +330,21 @@ def save_svgs(figures: Mapping[str, go.Figure], folder: Path, width: int, height
             text = text.replace(identity, "figure")
         file.write_text(text)
     return f"{len(figures)} figures written as SVG and as Plotly JSON."
+
+
+def write_dvc_page(page: Path) -> None:
+    """Write the page that `dvc plots show` fills, Vega inlined: DVC's own needs the network."""
+    import vl_convert
+
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    script = script.replace("</script", "<\\/script")
+    with replace_file(page) as temporary:
+        temporary.write_text(
+            '<!doctype html><html><head><meta charset="utf-8"><title>DVC plots</title>'
+            f"{{refresh_tag}}<script>(function(){{{script}}})();</script></head>"
+            "<body>{plot_divs}</body></html>"
+        )
+
+
+if __name__ == "__main__":
+    write_dvc_page(Path(sys.argv[1]))

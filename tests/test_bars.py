@@ -50,8 +50,8 @@ def test_share_prices_are_scaled_to_the_adjusted_close(packaged):
 
 
 def test_no_adjusted_share_jumps_by_a_split(packaged):
-    # AAPL split 2:1 in 2000 (June) and 2005; an unadjusted split is a step of -50 %. The warning
-    # of 2000-09-28 halved the price by itself, so only the split days are looked at.
+    # AAPL split 2:1 on these days: unadjusted closes halve. News moved other days as much
+    # (-52 % on 2000-09-29), so only the split days are looked at.
     close = packaged["AAPL"].frame.set_index("ts")["close"].astype(float).pct_change()
     assert close.loc[["2000-06-21", "2005-02-28"]].abs().max() < 0.2
 

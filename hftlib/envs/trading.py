@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from hftlib.data.panel import BarPanel
-from hftlib.envs.kernel import Market, Rules, State, observe_all, step_all
+from hftlib.envs.kernel import Market, Rules, State, observe_all, step_flat
 from hftlib.features.scaling import CLIP
 from hftlib.portfolio.costs import Costs, check_costs
 
@@ -104,6 +104,7 @@ class _Batch:
             rules.costs,
         )
         self.state = State.zeros(n_envs)
+        self._flat = (*self.market, *self.kernel_rules[:-1], *rules.costs, *self.state)
         self.n_inputs = window * panel.n_features + N_ACCOUNT
         low, high = panel.segments[:, 0] + window - 1, panel.segments[:, 1] - 1
         self.first, self.last = low, high
@@ -132,6 +133,18 @@ class _Batch:
         self.state.ledger[i] = self.rules.initial_cash, 0.0, 0.0
         self.state.clock[i] = row, stop
         self.state.position[i] = 0
+
+    def observe(self) -> Observation:
+        """Observations now, a new array of shape (n_envs, n_inputs)."""
+        out = np.empty((len(self.state.position), self.n_inputs), dtype=np.float32)
+        observe_all(self.market, self.kernel_rules, self.state, out)
+        return out
+
+    def step(self, actions: npt.NDArray[np.int64]) -> tuple[Observation, int]:
+        """Move by one bar; observations, and -1 or the index of the first bad action."""
+        out = np.empty((len(actions), self.n_inputs), dtype=np.float32)
+        bad: int = step_flat(*self._flat, actions, out)
+        return out, bad
 
     def save_state(self) -> list[npt.NDArray[Any]]:
         return [array.copy() for array in self.state]
@@ -203,10 +216,8 @@ class TradingEnv(gymnasium.Env[Observation, np.int64]):
         super().reset(seed=seed)
         segment = None if options is None else options.get("segment")
         self._batch.begin(0, self.np_random, segment)
-        observation = np.empty((1, self._batch.n_inputs), dtype=np.float32)
-        observe_all(self._batch.market, self._batch.kernel_rules, self._batch.state, observation)
         self._is_running = True
-        return observation[0], self._info()
+        return self._batch.observe()[0], self._info()
 
     def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Trade at the next open, then observe the next close.
@@ -223,9 +234,8 @@ class TradingEnv(gymnasium.Env[Observation, np.int64]):
         self._action[0] = action
         if self._action[0] != action or not 0 <= action <= 2:
             raise ValueError(f"action is {action!r}; expected 0 (hold), 1 (buy) or 2 (sell)")
-        batch, state = self._batch, self._batch.state
-        observation = np.empty((1, batch.n_inputs), dtype=np.float32)
-        step_all(batch.market, batch.kernel_rules, state, self._action, observation)
+        state = self._batch.state
+        observation, _ = self._batch.step(self._action)
         terminated, truncated = bool(state.terminated[0]), bool(state.truncated[0])
         self._is_running = not (terminated or truncated)
         return observation[0], state.reward.item(), terminated, truncated, self._info()
@@ -280,9 +290,7 @@ class TradingVecEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[An
             raise ValueError(f"{len(segments)} segments for {self.num_envs} copies; pass one each")
         for i, segment in enumerate(segments):
             self._batch.begin(i, self.generators[i], segment)
-        observation = np.empty((self.num_envs, self._batch.n_inputs), dtype=np.float32)
-        observe_all(self._batch.market, self._batch.kernel_rules, self._batch.state, observation)
-        return observation, self._batch.info()
+        return self._batch.observe(), self._batch.info()
 
     def step(
         self, actions: npt.NDArray[np.int64]
@@ -307,10 +315,7 @@ class TradingVecEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[An
                 f"shape ({self.num_envs},)"
             )
         batch, state = self._batch, self._batch.state
-        observation = np.empty((self.num_envs, batch.n_inputs), dtype=np.float32)
-        bad = step_all(
-            batch.market, batch.kernel_rules, state, actions.astype(np.int64), observation
-        )
+        observation, bad = batch.step(actions.astype(np.int64))
         if bad >= 0:
             raise ValueError(f"actions[{bad}] is {actions[bad]}; expected 0, 1 or 2")
         info = batch.info()
@@ -318,10 +323,10 @@ class TradingVecEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[An
         reward = state.reward.copy()
         terminated, truncated = state.terminated.copy(), state.truncated.copy()
         if ended.any():
-            info["final_obs"], info["_final_obs"] = observation.copy(), ended
+            info["final_obs"], info["_final_obs"] = observation, ended
             for i in np.flatnonzero(ended):
                 batch.begin(int(i), self.generators[i], None)
-            observe_all(batch.market, batch.kernel_rules, state, observation)
+            observation = batch.observe()
         return observation, reward, terminated, truncated, info
 
     def save_state(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_good_rows_all_become_bars(tmp_path):
         ("ts", "1/4/2020", "time is neither ISO 8601 nor an epoch"),
         ("ts", "04.01.2020", "time is neither ISO 8601 nor an epoch"),
         ("ts", "", "time is neither ISO 8601 nor an epoch"),
-        ("ts", "2019-06-30", "time goes backwards"),
+        ("ts", "2019-06-30", "time is out of order"),
         ("ts", "2020-01-03", "duplicate time"),
         ("ts", "2025-01-02", "time is after 2025-01-01 00:00 UTC"),
         ("ts", "9999-12-31", "time is neither ISO 8601 nor an epoch"),
@@ -91,11 +91,18 @@ def test_row_that_is_late_and_wrong_is_told_its_first_fault_only(tmp_path):
     assert refusals(ingest(read_rows(tmp_path, abc=rows))) == [(6, "open is not positive")]
 
 
-def test_swapped_rows_lose_only_the_late_one(tmp_path):
+def test_swapped_rows_lose_only_one_of_the_two(tmp_path):
     rows = make_rows()
     rows.loc[[5, 6], "ts"] = rows.loc[[6, 5], "ts"].tolist()
     result = ingest(read_rows(tmp_path, abc=rows))
-    assert refusals(result) == [(8, "time goes backwards")]
+    assert refusals(result) == [(7, "time is out of order")]
+
+
+def test_a_stamp_ahead_of_its_neighbours_condemns_only_itself(tmp_path):
+    rows = make_rows()
+    rows.loc[2, "ts"] = "2024-06-30"
+    result = ingest(read_rows(tmp_path, abc=rows))
+    assert refusals(result) == [(4, "time is out of order")]
     assert result.bars["ts"].is_monotonic_increasing
 
 

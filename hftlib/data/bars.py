@@ -12,6 +12,7 @@ number, so that `data.ingest` can judge each row and say where it stands.
 """
 
 import importlib.util
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,14 @@ ALIASES = {
     "adj_close": "adjusted",
     "ticker": "symbol",
 }
+UNREADABLE = (
+    pd.errors.ParserError,
+    pa.ArrowInvalid,
+    zlib.error,
+    OSError,
+    EOFError,
+    UnicodeDecodeError,
+)
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -98,13 +107,15 @@ def _package_folder(package: str) -> Path:
 def _read_table(file: Path) -> pd.DataFrame:
     """The file as text, columns by their house names, with each row's `line`."""
     try:
-        if file.suffix == ".parquet":
+        if file.suffix.lower() == ".parquet":
             table = pd.read_parquet(file).reset_index()
         else:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
+            table = pd.read_csv(
+                file, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False
+            )
     except pd.errors.EmptyDataError:
         raise SourceError(f"{file.name}: the file is empty; expected a header and rows") from None
-    except (pd.errors.ParserError, pa.ArrowInvalid, OSError, UnicodeDecodeError, EOFError) as error:
+    except UNREADABLE as error:
         cause = str(error).splitlines()[0]
         raise SourceError(f"{file.name}: cannot be read ({cause}); save it again") from None
     names = [str(name).strip().lower() for name in table.columns]
@@ -131,11 +142,14 @@ def _split(table: pd.DataFrame, source: str, symbol: str) -> list[RawBars]:
     if "symbol" not in table.columns:
         groups = [(symbol, table)]
     else:
-        groups = [(str(name), group) for name, group in table.groupby("symbol", sort=True)]
+        groups = [
+            (str(name), group)
+            for name, group in table.groupby(table["symbol"].fillna(""), sort=True)
+        ]
     raw = []
     for name, group in groups:
         frame = group[columns].reset_index(drop=True)
-        frame[list(FIELDS)] = frame[list(FIELDS)].astype(str)
+        frame[list(FIELDS)] = frame[list(FIELDS)].astype("str").fillna("")
         raw.append(RawBars(name.strip() or symbol, source, frame))
     return raw
 

@@ -5,16 +5,32 @@ file, line and the first reason. Gaps, zero volumes and stale opens are facts
 about a source, not faults of a row: they are counted in the quality table.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hftlib.data.bars import PRICES, RawBars, SourceError
 from hftlib.schema import BARS, QUARANTINE, UTC, empty, validate
 
 PRICE_TOLERANCE = 1e-9  # relative; scaling by an adjusted close rounds in the last digit
+QUALITY = (
+    "symbol",
+    "source",
+    "first",
+    "last",
+    "interval",
+    "rows",
+    "quarantined",
+    "gaps",
+    "longest_gap",
+    "zero_volume",
+    "stale_open_share",
+)
+EARLIEST, LATEST = (limit.tz_localize("UTC") for limit in (pd.Timestamp.min, pd.Timestamp.max))
 EPOCH_UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 
 
@@ -72,9 +88,8 @@ def ingest_bars(
         quality.append(_describe(symbol, bars, len(bad), max_gap_bars))
     bars = pd.concat(clean, ignore_index=True) if clean else empty(BARS)
     bad = pd.concat(refused, ignore_index=True) if refused else empty(QUARANTINE)
-    return Ingested(
-        validate(bars, BARS), validate(bad, QUARANTINE), pd.DataFrame(quality).set_index("symbol")
-    )
+    table = pd.DataFrame(quality, columns=QUALITY).set_index("symbol")
+    return Ingested(validate(bars, BARS), validate(bad, QUARANTINE), table)
 
 
 def parse_times(text: pd.Series) -> pd.Series:
@@ -84,12 +99,14 @@ def parse_times(text: pd.Series) -> pd.Series:
     1/4/1999 is refused, because it cannot be told from its mirror.
     """
     text = text.str.strip()
-    times = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce").astype(UTC)
+    times = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
+    times = times.where(times.between(EARLIEST, LATEST)).astype(UTC)
     is_epoch = text.str.fullmatch(r"\d{10}|\d{13}|\d{16}|\d{19}")
     for digits, unit in EPOCH_UNITS.items():
         of_unit = is_epoch & (text.str.len() == digits)
         if of_unit.any():
-            stamps = text[of_unit].astype("int64")
+            stamps = pd.to_numeric(text[of_unit]).astype("uint64")
+            stamps = stamps.where(stamps < 2**63).astype("Int64")
             times[of_unit] = pd.to_datetime(stamps, unit=unit, utc=True).astype(UTC)
     return times
 
@@ -119,7 +136,7 @@ def _check_symbol(
         refuse((prices[name] > top) | (prices[name] < bottom), f"{name} is outside [low, high]")
     refuse(~blank & ~np.isfinite(numbers["volume"]), "volume is not a number")
     refuse(numbers["volume"] < 0, "volume is negative")
-    refuse(table["backwards"], "time goes backwards")
+    refuse(table["misplaced"], "time is out of order")
     good = table[reason == ""]
     refuse(good["time"].duplicated().reindex(table.index, fill_value=False), "duplicate time")
 
@@ -142,13 +159,37 @@ def _check_symbol(
 
 
 def _in_time_order(raw: RawBars) -> pd.DataFrame:
-    """Add parsed times; flip a newest-first file; mark rows whose clock goes backwards."""
+    """Add parsed times; flip a newest-first file; mark the fewest rows that break the order."""
     table = raw.frame.assign(source=raw.source, time=parse_times(raw.frame["ts"]))
     steps = table["time"].dropna().diff().dropna()
     if len(steps) and (steps < pd.Timedelta(0)).mean() > 0.5:
         table = table.iloc[::-1].reset_index(drop=True)
-    latest = table["time"].cummax()
-    return table.assign(backwards=table["time"] < latest.shift())
+    misplaced = pd.Series(False, index=table.index)
+    times = table["time"].dropna()
+    if not times.is_monotonic_increasing:
+        misplaced[times.index] = ~_longest_rise(times.astype("int64").tolist())
+    return table.assign(misplaced=misplaced)
+
+
+def _longest_rise(values: list[int]) -> npt.NDArray[np.bool_]:
+    """Members of a longest non-decreasing subsequence, by patience sorting.
+
+    One wrong stamp, early or late, thus condemns itself and not its neighbours.
+    """
+    ends: list[int] = []  # smallest last value of a subsequence of each length
+    last: list[int] = []  # its position
+    before = [-1] * len(values)
+    for i, value in enumerate(values):
+        length = bisect_right(ends, value)
+        before[i] = last[length - 1] if length else -1
+        ends[length : length + 1] = [value]
+        last[length : length + 1] = [i]
+    member = np.zeros(len(values), dtype=bool)
+    i = last[-1] if last else -1
+    while i >= 0:
+        member[i] = True
+        i = before[i]
+    return member
 
 
 def _describe(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hftlib.paths import replace_file
+from hftlib.schema import UTC
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -64,17 +65,18 @@ class BarPanel:
             len(self.symbols) != len(ends)
             or ends[-1:] != [n_rows]
             or list(self.segments[:, 0]) != starts
+            or (self.segments[:, 1] <= self.segments[:, 0]).any()
+            or len(set(self.symbols)) != len(self.symbols)
         ):
             raise PanelError(
                 f"segments {self.segments.tolist()} must tile rows 0 to {n_rows}, "
                 f"one for each of {len(self.symbols)} symbols"
             )
         for name in ("open", "close"):
-            bad = np.flatnonzero(~(getattr(self, name) > 0))
+            prices = getattr(self, name)
+            bad = np.flatnonzero(~((prices > 0) & np.isfinite(prices)))
             if bad.size:
-                raise PanelError(
-                    f"{name}[{bad[0]}] is {getattr(self, name)[bad[0]]}; prices must be positive"
-                )
+                raise PanelError(f"{name}[{bad[0]}] is {prices[bad[0]]}; prices must be positive")
         holes = np.argwhere(~np.isfinite(self.features))
         if holes.size:
             row, column = holes[0]
@@ -97,7 +99,7 @@ class BarPanel:
         return cls(
             symbols=tuple(str(symbol[start]) for start in edges[:-1]),
             segments=np.stack([edges[:-1], edges[1:]], axis=1),
-            ts=rows["ts"].astype("int64").to_numpy(),
+            ts=rows["ts"].astype(UTC).astype("int64").to_numpy(),
             open=rows["open"].to_numpy(),
             close=rows["close"].to_numpy(),
             features=features,

@@ -31,12 +31,6 @@ def _log_return(bars: pd.DataFrame, n_bars: int) -> pd.Series:
     return np.log(bars["close"]).diff(n_bars)
 
 
-def _range_position(bars: pd.DataFrame) -> pd.Series:
-    width = bars["high"] - bars["low"]
-    middle = (bars["high"] + bars["low"]) / 2
-    return ((bars["close"] - middle) / width).where(width > 0, 0.0)
-
-
 def _bollinger_position(bars: pd.DataFrame) -> pd.Series:
     bands = BollingerBands(bars["close"], 20, 2)
     varies = bands.bollinger_hband() > bands.bollinger_lband()
@@ -99,7 +93,7 @@ def compute_features(bars: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     bars : frame as `schema.BARS`
-        Any number of symbols, each in time order.
+        Any number of symbols, each in time order; index without duplicates.
 
     Returns
     -------
@@ -123,5 +117,6 @@ def compute_features(bars: pd.DataFrame) -> pd.DataFrame:
             feature.name: feature.compute(plain).where(plain.index >= feature.warmup)
             for feature in FEATURES
         }
-        parts.append(pd.DataFrame({"symbol": plain["symbol"], "ts": plain["ts"], **columns}))
-    return pd.concat(parts, ignore_index=True)
+        table = pd.DataFrame({"symbol": plain["symbol"], "ts": plain["ts"], **columns})
+        parts.append(table.set_index(group.index))
+    return pd.concat(parts).loc[bars.index].reset_index(drop=True)

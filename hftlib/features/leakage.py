@@ -44,7 +44,7 @@ def measure_leakage(
     scores = []
     for order, purge in ((shuffled, 0), (ordered, horizon_bars)):
         train, test = order[: n_rows - n_test - purge], order[n_rows - n_test :]
-        forest = RandomForestRegressor(100, min_samples_leaf=3, random_state=seed)
+        forest = RandomForestRegressor(60, min_samples_leaf=3, random_state=seed)
         forecast = forest.fit(features[train], label[train]).predict(features[test])
         scores.append(float(np.corrcoef(forecast, label[test])[0, 1]))
     return LeakagePair(*scores)

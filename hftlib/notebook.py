@@ -7,6 +7,7 @@ finished HTML report or a message with the partial notebook, never half a report
 
 import argparse
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -219,7 +220,7 @@ def _parse_values(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 0 on success, 1 on failure."""
+    """Command line; 0 on success, 1 on failure, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m hftlib.notebook", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run", help="execute a notebook and write its HTML report")
@@ -245,6 +246,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report.write_report(
                 notebook, given.page, name=given.notebook.stem, values={}, root=project_root()
             )
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it reports the cell's end again
+        print("interrupted; run it again to go on from the last checkpoints", file=sys.stderr)  # noqa: T201
+        return 130
     except (NotebookError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,23 @@ def test_a_failing_cell_is_named_and_the_earlier_report_stays(project, capfd):
     assert "never" not in said.out
     assert page.read_text() == "earlier"
     assert "ZeroDivisionError" in (project / "reports/failed/10_demo_ppo.ipynb").read_text()
+
+
+def test_an_interrupted_run_says_so_without_a_traceback(project):
+    write_notebook(
+        project, "10_demo", TITLE, cell("code", "import time\nprint('asleep')\ntime.sleep(60)")
+    )
+    command = [sys.executable, "-m", "hftlib.notebook", "run", "10_demo"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        for line in process.stdout:
+            if "asleep" in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.endswith("interrupted; run it again to go on from the last checkpoints\n")
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_a_failing_cell_is_named_and_the_earlier_report_stays(project, capfd):
     assert "ZeroDivisionError" in (project / "reports/failed/10_demo_ppo.ipynb").read_text()
 
 
-def test_an_interrupted_run_says_so_without_a_traceback(project):
+def test_an_interrupted_run_ends_with_what_to_do(project):
     write_notebook(
         project, "10_demo", TITLE, cell("code", "import time\nprint('asleep')\ntime.sleep(60)")
     )
@@ -166,7 +166,6 @@ def test_an_interrupted_run_says_so_without_a_traceback(project):
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said.endswith("interrupted; run it again to go on from the last checkpoints\n")
-    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

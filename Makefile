@@ -7,8 +7,14 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export OMP_NUM_THREADS := 1
+# hftlib.compute.DETERMINISTIC_ENVIRONMENT, for JupyterLab; a test compares the two.
 export PYTHONHASHSEED := 0
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_CBWR := COMPATIBLE
+export ATEN_CPU_CAPABILITY := default
+export ONEDNN_MAX_CPU_ISA := SSE41
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
@@ -83,7 +89,9 @@ reports: repro ## bring the reports up to date and pack them into reports.zip to
 serve: $(STAMP) ## show the reports at http://127.0.0.1:8000
 	@python -m http.server --bind 127.0.0.1 --directory reports $${PORT:-8000}
 
-clean: ## remove everything that the commands above have built, .venv too
+clean: ## remove all that was built: .venv, data, models, reports, DVC's cache, git hooks
+	-@if [ -x $(BIN)/pre-commit ] && [ -e .git ]; then $(BIN)/pre-commit uninstall >/dev/null; \
+	  git config --unset filter.notebook.clean; fi
 	rm -rf $(VENV) $(PEERS) .cache .dvc/cache .dvc/tmp data/market data/features data/datasets \
 	  data/models data/results reports/source reports/failed reports/figures reports/*.html reports.zip \
 	  hftlib.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -51,9 +52,16 @@ def _day(value: Any) -> Any:
     return value
 
 
+def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(value)) != len(value):
+        raise ValueError("expected distinct entries")
+    return value
+
+
 Integer = Annotated[int, Field(strict=True)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Day = Annotated[date, BeforeValidator(_day)]
+Distinct = AfterValidator(_distinct)
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -74,16 +82,16 @@ class Ingestion(Section):
 
 
 class Features(Section):
-    horizons_bars: Annotated[tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1)] = (
-        Field(description="horizons of the information table, bars")
-    )
+    horizons_bars: Annotated[
+        tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1), Distinct
+    ] = Field(description="horizons of the information table, bars")
     n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
         description="bootstrap samples behind each interval"
     )
 
 
 class Datasets(Section):
-    symbols: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+    symbols: Annotated[tuple[Name, ...], Field(min_length=1), Distinct] = Field(
         description="symbols that are cut into splits; all of one bar interval"
     )
     train_end: Day = Field(description="last day of the training split")
@@ -108,11 +116,13 @@ class Datasets(Section):
 
 
 class Costs(Section):
-    fee_bps: Annotated[Number, Field(ge=0)] = Field(description="fee, bp of traded notional")
-    spread_bps: Annotated[Number, Field(ge=0)] = Field(
+    fee_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
+        description="fee, bp of traded notional"
+    )
+    spread_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
         description="full bid-ask spread, bp of mid; a trade pays half"
     )
-    slippage_bps: Annotated[Number, Field(ge=0)] = Field(
+    slippage_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
         description="further adverse move of the fill price, bp of mid"
     )
 
@@ -174,9 +184,9 @@ class Backtest(Section):
         description="stationary-bootstrap samples behind each interval"
     )
     confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(description="level of the intervals")
-    fee_sweep_bps: Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=2)] = (
-        Field(description="fees of the cost sweep, bp of traded notional")
-    )
+    fee_sweep_bps: Annotated[
+        tuple[Annotated[Number, Field(ge=0, lt=10_000)], ...], Field(min_length=2), Distinct
+    ] = Field(description="fees of the cost sweep, bp of traded notional")
 
 
 class Figures(Section):
@@ -234,12 +244,15 @@ def load(path: str | os.PathLike[str] | None = None) -> Params:
         values = yaml.load(file.read_text(), Loader=_UniqueKeyLoader)
     except FileNotFoundError:
         raise ParamsError(f"{file}: no such file; restore it from git") from None
+    except UnicodeDecodeError:
+        raise ParamsError(f"{file.name}: not UTF-8 text; save it as UTF-8") from None
     except ParamsError as error:
         raise ParamsError(f"{file.name}: {error}") from None
     except yaml.YAMLError as error:
-        where = str(getattr(error, "problem_mark", "")).strip()
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" at line {mark.line + 1}"
         raise ParamsError(
-            f"{file.name}: not valid YAML {where}; check indentation and quotes"
+            f"{file.name}: not valid YAML{where}; check indentation and quotes"
         ) from None
     if not isinstance(values, dict):
         raise ParamsError(f"{file.name}: expected sections, received {type(values).__name__}")
@@ -262,6 +275,8 @@ def _explain(file: str, fault: Any) -> str:
         return f"{file}: {key} is not a parameter; {remedy}"
     if fault["type"] == "missing":
         return f"{file}: {key} is missing; add it ({_meaning(parts)})"
+    if fault["type"] == "model_type":
+        return f"{file}: {key} = {fault['input']!r}: expected a section with its keys below it"
     message = fault["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if isinstance(fault["input"], dict):

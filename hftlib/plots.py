@@ -6,6 +6,7 @@ safe for colour-blind readers, and one strategy has one colour everywhere.
 
 import re
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,8 +28,6 @@ COLOURS = {
     "train": "#0072B2",
     "validation": "#E69F00",
     "test": "#009E73",
-    "oracle": "#009E73",
-    "shuffled": "#CC79A7",
 }
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 
@@ -46,6 +45,11 @@ _HOUSE = go.layout.Template(
         height=420,
     )
 )
+
+
+def colour_of(name: str) -> str:
+    """The colour of a strategy or split; one without a fixed colour gets the same one always."""
+    return COLOURS.get(name, CYCLE[zlib.crc32(name.encode()) % len(CYCLE)])
 
 
 def use_house_style() -> None:
@@ -113,7 +117,9 @@ def coverage_figure(quality: pd.DataFrame) -> go.Figure:
             textposition="middle right",
             showlegend=False,
         )
-    figure.update_xaxes(title="time, UTC", range=[quality["first"].min(), "2022-01-01"])
+    first, last = quality["first"].min(), quality["last"].max()
+    room = (last - first) / 5  # for the text at the right end
+    figure.update_xaxes(title="time, UTC", range=[first, last + room])
     figure.update_layout(height=80 + 34 * len(quality))
     return figure
 
@@ -177,13 +183,14 @@ def split_figure(close: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure = go.Figure()
     for split, frame in close.items():
         for k, (_, group) in enumerate(frame.groupby("symbol")):
+            part = thin(group)
             figure.add_scatter(
-                x=group["ts"],
-                y=group["close"],
+                x=part["ts"],
+                y=part["close"],
                 name=split,
                 legendgroup=split,
                 showlegend=k == 0,
-                line={"color": COLOURS[split], "width": 1.3},
+                line={"color": colour_of(split), "width": 1.3},
             )
     figure.update_yaxes(type="log", dtick="D2", title="close (log scale)")
     figure.update_xaxes(title="time, UTC")
@@ -197,7 +204,7 @@ def learning_figure(curves: pd.DataFrame, measure: str, title: str) -> go.Figure
     figure = make_subplots(1, len(splits), shared_yaxes=True, subplot_titles=names)
     for column, split in enumerate(splits, start=1):
         table = curves[curves["split"] == split].pivot(index="step", columns="seed", values=measure)
-        colour = COLOURS[split]
+        colour = colour_of(split)
         place = {"row": 1, "col": column}
         band(figure, table.index, table.min(axis=1), table.max(axis=1), colour, "range", **place)
         for seed in table:
@@ -223,7 +230,7 @@ def equity_figure(equity: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for strategy, group in equity.groupby("strategy", sort=False):
         curves = thin(group.pivot(index="ts", columns="member", values="equity"))
-        colour = COLOURS[strategy]
+        colour = colour_of(strategy)
         if curves.shape[1] > 1:
             low, high = curves.quantile(0.05, axis=1), curves.quantile(0.95, axis=1)
             band(figure, curves.index, low, high, colour, strategy)
@@ -241,7 +248,7 @@ def drawdown_figure(drawdowns: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for strategy, values in thin(drawdowns).items():
         name = str(strategy)
-        line = {"color": COLOURS[name], "width": 1.5}
+        line = {"color": colour_of(name), "width": 1.5}
         figure.add_scatter(x=values.index, y=-100 * values, name=name.replace("_", " "), line=line)
     figure.update_yaxes(title="drawdown, %")
     figure.update_xaxes(title="time, UTC")
@@ -267,7 +274,7 @@ def sweep_figure(sweep: pd.DataFrame, references: Mapping[str, float]) -> go.Fig
             y=[100 * value] * 2,
             mode="lines",
             name=name.replace("_", " "),
-            line={"color": COLOURS[name], "dash": "dash"},
+            line={"color": colour_of(name), "dash": "dash"},
         )
     figure.update_xaxes(title="fee, bp of traded notional")
     figure.update_yaxes(title="return a year, %")
@@ -287,7 +294,7 @@ def interval_figure(
             x=[entry["value"]],
             y=[name.replace("_", " ")],
             mode="markers",
-            marker={"size": 11, "color": COLOURS[name]},
+            marker={"size": 11, "color": colour_of(name)},
             error_x={
                 "array": [entry["high"] - entry["value"]],
                 "arrayminus": [entry["value"] - entry["low"]],

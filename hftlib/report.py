@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,8 @@ def write_report(
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_notebook_node(node)
-    title = next(
-        "".join(cell["source"]).splitlines()[0].lstrip("# ")
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "markdown"
-    )
+    prose = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"]
+    title = next((text.splitlines()[0].lstrip("# ") for text in prose if text.strip()), name)
     note = provenance(name, values, root)
     write_page(page, title, f'<nav><a href="index.html">all reports</a></nav>{body}{note}')
 
@@ -149,6 +147,7 @@ def _prepare(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_progress(output: Mapping[str, Any]) -> bool:
+    """What a cell prints goes to the terminal; a report shows values, figures and prose."""
     return output["output_type"] == "stream"
 
 
@@ -169,7 +168,8 @@ def _formulas(text: str) -> str:
     text = re.sub(
         r"\$\$(.+?)\$\$", lambda m: convert(m[1].strip(), display="block"), text, flags=re.S
     )
-    return re.sub(r"(?<![\\$\w])\$([^$\n]+?)\$", lambda m: convert(m[1]), text)
+    # as in Pandoc: no space inside the dollars, no digit after them, so that $5 and $10 are money
+    return re.sub(r"(?<![\\$\w])\$(?! )([^$\n]+?)(?<! )\$(?!\d)", lambda m: convert(m[1]), text)
 
 
 def provenance(name: str, values: Mapping[str, Any], root: Path) -> str:
@@ -183,7 +183,9 @@ def provenance(name: str, values: Mapping[str, Any], root: Path) -> str:
         f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in rows
     )
     params = yaml.safe_load((root / "params.yaml").read_text())
-    used = {section: params.get(section) for section in stage.get("params", [])}
+    used = {
+        key: reduce(dict.__getitem__, key.split("."), params) for key in stage.get("params", [])
+    }
     text = html.escape(yaml.safe_dump(used, sort_keys=False)) if used else "none"
     return (
         '<section class="provenance"><h2>Provenance</h2>'
@@ -241,7 +243,7 @@ def hash_path(path: Path) -> str:
     entries = [
         {"md5": hash_path(file), "relpath": file.relative_to(path).as_posix()}
         for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).parts)
-        if file.is_file()
+        if file.is_file() and "__pycache__" not in file.parts
     ]
     listing = json.dumps(entries, sort_keys=True).encode()
     return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"

@@ -109,9 +109,9 @@ def test_a_higher_fee_never_earns_more(panel, rules):
 
 
 @pytest.mark.parametrize(
-    ("target", "fee"), [(0.05, 5.0), (-0.025, 15.0), (0.2, None), (-0.2, None)]
+    ("target", "fee"), [(0.05, 5.0), (-0.025, 15.0), (0.2, -np.inf), (-0.2, np.inf)]
 )
-def test_break_even_is_interpolated_and_none_outside_the_sweep(target, fee):
+def test_break_even_is_interpolated_and_infinite_outside_the_sweep(target, fee):
     # means over the two members: 10 % at no fee, 0 at 10 bp, -5 % at 20 bp
     sweep = pd.DataFrame(
         {
@@ -121,7 +121,7 @@ def test_break_even_is_interpolated_and_none_outside_the_sweep(target, fee):
         }
     )
     found = backtest.break_even_fee(sweep, target)
-    assert found == (None if fee is None else pytest.approx(fee))
+    assert found == pytest.approx(fee)
 
 
 def test_symbols_of_different_calendars_are_refused(strategies, panel):
@@ -131,3 +131,28 @@ def test_symbols_of_different_calendars_are_refused(strategies, panel):
     other = BarPanel(**{**vars(shifted), "ts": ts})
     with pytest.raises(ValueError, match="S1 and S0 have bars at different times"):
         backtest.equity_table(strategies, other)
+
+
+@pytest.mark.parametrize(
+    ("fee", "words"),
+    [(-np.inf, "at no fee tried"), (np.inf, "at every fee tried"), (7.5, "below a fee of 7.5 bp")],
+)
+def test_break_even_is_told_in_words_that_keep_the_two_infinities_apart(fee, words):
+    assert words in backtest.describe_break_even(fee, "buy_and_hold")
+
+
+def test_an_agent_that_never_trades_is_summarised_and_shows_no_edge(panel, rules):
+    strategies = {
+        "ppo": backtest.play_members([DoNothing(), DoNothing()], panel, rules),
+        "buy_and_hold": backtest.play_members([BuyAndHold()], panel, rules),
+    }
+    summary = backtest.summarise(strategies, panel, **BOOTSTRAP)
+    assert not backtest.shows_edge(summary["ppo"])
+    assert backtest.headline_frame(summary).loc["ppo", "Sharpe ratio"] == "-"
+
+
+def test_members_that_never_trade_are_left_out_of_the_ratio(returns):
+    mixed = np.concatenate([returns["other"], np.zeros((1000, 2))], axis=1)
+    whole = compare({**returns, "other": mixed})["other"]
+    assert whole["sharpe"].value == compare(returns)["other"]["sharpe"].value
+    assert np.isfinite(whole["sharpe"].low)

@@ -109,10 +109,12 @@ def test_longest_warmup_leaves_a_value_in_the_shortest_history():
     assert np.isfinite(table[NAMES].iloc[-1]).all()
 
 
-def test_too_few_bars_are_an_error_that_names_the_symbol():
+def test_a_symbol_with_too_few_bars_has_no_features_and_spoils_no_other():
     table = pd.concat([make_bars(80), make_bars(MIN_BARS - 1, ("BBB",))], ignore_index=True)
-    with pytest.raises(ValueError, match=f"BBB: {MIN_BARS - 1} bars, expected at least {MIN_BARS}"):
-        compute_features(table)
+    short = compute_features(table)
+    names = list(FEATURE_NAMES)
+    assert short.loc[80:, names].isna().all(axis=None)
+    pd.testing.assert_frame_equal(short[:80], compute_features(make_bars(80)))
 
 
 @pytest.mark.parametrize("n_bars", [MIN_BARS, 173, 299])
@@ -313,7 +315,12 @@ def test_scaler_refuses_a_value_that_is_not_finite(value):
         RobustScaler.fit(values, ["a", "b"])
 
 
-def test_scaler_refuses_a_column_that_does_not_vary():
-    values = np.stack([np.arange(50.0), np.ones(50)], axis=1)
+def test_scaler_sets_a_constant_column_to_zero():
+    values = np.stack([np.arange(50.0), np.full(50, 7.0)], axis=1)
+    assert (RobustScaler.fit(values, ["a", "b"]).transform(values)[:, 1] == 0).all()
+
+
+def test_scaler_refuses_a_column_that_hardly_varies():
+    values = np.stack([np.arange(50.0), np.repeat([0.0, 1.0], [45, 5])], axis=1)
     with pytest.raises(ValueError, match="interquartile range of b is 0; leave it out"):
         RobustScaler.fit(values, ["a", "b"])

@@ -31,27 +31,6 @@ def test_sharpe_of_mirrored_returns_is_mirrored():
     assert measures.sharpe(-RETURNS, 12) == -measures.sharpe(RETURNS, 12)
 
 
-def test_standard_error_is_lo_s_for_normal_returns():
-    # Lo (2002): sqrt((1 + SR^2 / 2) / n) per period; 1e6 draws leave skew and kurtosis within .01
-    r = np.random.default_rng(0).normal(0.1, 1.0, 1_000_000)
-    ratio = measures.sharpe(r, 1.0)
-    expected = np.sqrt((1 + ratio**2 / 2) / len(r))
-    assert measures.sharpe_standard_error(r, 1.0) == pytest.approx(expected, rel=1e-3)
-
-
-def test_standard_error_matches_the_spread_of_estimates():
-    draws = np.random.default_rng(1).normal(0.05, 1.0, (500, 4_000))
-    spread = measures.sharpe(draws, 1.0).std()
-    # the spread of 4,000 estimates is itself known to about 1.1 %; allow four times that
-    assert measures.sharpe_standard_error(draws[:, 0], 1.0) == pytest.approx(spread, rel=0.045)
-
-
-def test_sortino_counts_shortfalls_over_all_periods():
-    # downside deviation: sqrt(.0001 / 4) = .005
-    assert measures.sortino(RETURNS, 1.0) == pytest.approx(0.01 / 0.005)
-    assert np.isnan(measures.sortino(np.array([0.01, 0.02]), 1.0))
-
-
 def test_drawdown_of_a_known_path():
     equity = np.array([1.0, 2.0, 1.0, 1.5, 3.0, 2.4])
     np.testing.assert_allclose(measures.drawdown(equity), [0, 0, 0.5, 0.25, 0, 0.2])
@@ -65,7 +44,7 @@ def test_annual_return_compounds():
 
 def test_columns_are_measured_one_by_one():
     table = np.stack([RETURNS, 2 * RETURNS[::-1]], axis=1)
-    for measure in (measures.sharpe, measures.sortino, measures.annual_return):
+    for measure in (measures.sharpe, measures.annual_return):
         each = [measure(table[:, k], 252) for k in range(2)]
         np.testing.assert_allclose(measure(table, 252), each, rtol=1e-12)
 

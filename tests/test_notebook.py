@@ -196,6 +196,19 @@ def test_a_saved_notebook_can_be_rendered_without_running_it(project):
     assert "<h1" in (project / "mine.html").read_text()
 
 
+def test_provenance_shows_the_values_of_single_keys(project):
+    write_notebook(project, "10_demo", TITLE)
+    (project / "params.yaml").write_text("base: {seed: 5, other: 6}\n")
+    stages = {"only": {"cmd": "run 10_demo", "params": ["base.seed"]}}
+    (project / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+    assert "base.seed: 5" in report.provenance("10_demo", {}, project)
+
+
+def test_prices_in_dollars_are_no_formulas():
+    assert report._formulas("from $5 to $10 a day") == "from $5 to $10 a day"
+    assert "<math" in report._formulas("where $x^2$ is")
+
+
 def test_figures_cannot_break_out_of_their_script():
     figure = {"data": [{"name": "</script><b>"}], "layout": {}}
     text = report.figure_html(figure, "f")

@@ -93,6 +93,25 @@ def test_a_checkpoint_of_other_settings_is_not_taken_up(data, rules, tmp_path):
     assert len(list(tmp_path.glob("*.pt"))) == 2
 
 
+def test_another_validation_span_is_not_mixed_up_in_a_resumed_curve(data, rules, tmp_path):
+    train, validation = data
+    train_ppo(train, validation, rules, SETTINGS, 3, scratch=tmp_path)
+    other = make_panel(seed=9)
+    resumed = train_ppo(train, other, rules, SETTINGS, 3, scratch=tmp_path)
+    assert resumed.curve == train_ppo(train, other, rules, SETTINGS, 3).curve
+
+
+def test_looking_more_often_does_not_change_the_training(data, rules):
+    often = replace(SETTINGS, n_evaluations=3)
+    first, second = (train_ppo(*data, rules, s, seed=3) for s in (SETTINGS, often))
+    assert same(first.weights, second.weights)
+
+
+def test_an_unknown_algorithm_lists_the_known_ones():
+    with pytest.raises(ValueError, match="algo is 'sac'; expected one of ppo"):
+        online.find_trainer("sac")
+
+
 def test_an_agent_that_is_shown_the_future_profits_from_it(data, rules):
     train, fresh = (plant_oracle(panel, 5) for panel in data)
     settings = replace(SETTINGS, total_steps=40_000, n_epochs=4)

@@ -1,12 +1,18 @@
 """Panels refuse arrays that do not fit; controls have the answer they promise."""
 
 from dataclasses import fields, replace
+from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from hftlib.data.controls import plant_oracle, shuffle_returns
+from hftlib.data.controls import martingale_bars, plant_oracle
 from hftlib.data.panel import BarPanel, PanelError
+from hftlib.features.indicators import compute_features
+from hftlib.features.information import forward_return
+from hftlib.features.panels import build_datasets
+from hftlib.schema import BARS, validate
 from tests.conftest import make_bars, make_panel
 
 
@@ -121,49 +127,90 @@ def test_oracle_changes_the_last_feature_and_nothing_else(panel):
     assert oracle.open is panel.open and oracle.close is panel.close
 
 
-def returns(panel: BarPanel, segment: np.ndarray) -> np.ndarray:
-    """Log returns (night, day) after the first bar, shape (2, n_bars - 1)."""
-    start, stop = segment
-    open_, close = panel.open[start:stop], panel.close[start:stop]
-    return np.log([open_[1:] / close[:-1], close[1:] / open_[1:]])
+def test_a_martingale_keeps_clock_symbols_first_bar_and_valid_bars():
+    bars = make_bars(300, ("AAA", "BBB"))
+    fake = martingale_bars(bars, np.random.default_rng(0))
+    validate(fake, BARS)
+    for name in ("symbol", "source", "ts"):
+        pd.testing.assert_series_equal(fake[name], bars[name])
+    np.testing.assert_array_equal(fake.loc[[0, 300], "close"], bars.loc[[0, 300], "close"])
+    body = fake[["open", "close"]]
+    assert (fake["high"] >= body.max(axis=1)).all()
+    assert (fake["low"] <= body.min(axis=1)).all()
+    assert set(fake["volume"]) <= set(bars["volume"])
 
 
-def test_shuffling_permutes_whole_bars_and_shifts_them_by_a_constant(panel):
-    shuffled = shuffle_returns(panel, np.random.default_rng(0))
-    for segment in panel.segments:
-        before, after = returns(panel, segment), returns(shuffled, segment)
-        before -= before.mean(axis=1, keepdims=True)
-        after -= after.mean(axis=1, keepdims=True)
-        assert not np.allclose(before, after)
-        # Night and day of one bar stay together; sums of 400 logs round at 1e-13.
-        order, other = before[0].argsort(), after[0].argsort()
-        np.testing.assert_allclose(after[:, other], before[:, order], atol=1e-11)
+def test_a_martingale_draws_gaps_and_bodies_whose_means_are_one():
+    bars = make_bars(400)
+    bars[["open", "high", "low", "close"]] *= np.exp(0.002 * np.arange(400))[:, None]  # 0.2 % a bar
+    fake = martingale_bars(bars, np.random.default_rng(0))
+    true = bars["close"].iloc[1:].to_numpy() / bars["open"].iloc[1:].to_numpy()
+    pool = true / true.mean()
+    drawn = (fake["close"] / fake["open"]).to_numpy()[1:]
+    distance = np.abs(drawn[:, None] - pool[None, :]).min(axis=1)
+    assert distance.max() < 1e-12, "every body is one of the centred pool, whose mean is 1"
+    assert pool.mean() == pytest.approx(1.0, abs=1e-14)
 
 
-def test_shuffling_keeps_the_first_bar_the_features_and_the_panel_it_was_given(panel):
-    before = panel.close.copy()
-    shuffled = shuffle_returns(panel, np.random.default_rng(0))
-    starts = panel.segments[:, 0]
-    np.testing.assert_array_equal(shuffled.close[starts], panel.close[starts])
-    np.testing.assert_array_equal(shuffled.open[starts], panel.open[starts])
-    np.testing.assert_array_equal(shuffled.features, panel.features)
-    np.testing.assert_array_equal(panel.close, before)
+def test_martingales_of_different_seeds_end_at_different_prices():
+    """A permutation would always end where the data do: a bridge, and predictable."""
+    ends = {
+        martingale_bars(make_bars(), np.random.default_rng(s))["close"].iloc[-1] for s in range(5)
+    }
+    assert len(ends) == 5
+    again = martingale_bars(make_bars(), np.random.default_rng(0))["close"].iloc[-1]
+    assert again in ends
 
 
-def test_shuffling_leaves_no_drift_by_night_or_by_day():
-    panel = make_panel(2000)
-    drift = np.exp(0.002 * np.arange(len(panel.ts)))  # 0.2 % a bar
-    panel = replace(panel, open=panel.open * drift, close=panel.close * drift)
-    shuffled = shuffle_returns(panel, np.random.default_rng(0))
-    for segment in panel.segments:
-        log_returns = returns(shuffled, segment)
-        # Half the variance removes the drift to second order; the third moment remains.
-        tolerance = (np.abs(log_returns) ** 3).mean(axis=1)
-        assert (np.abs(np.expm1(log_returns).mean(axis=1)) < tolerance).all()
-        assert tolerance.max() < 0.002 / 500
+def test_holding_a_martingale_is_worth_nothing_on_average():
+    drifting = make_bars(250)
+    drifting[["open", "high", "low", "close"]] *= np.exp(0.002 * np.arange(250))[:, None]
+    growth = []
+    for seed in range(400):
+        fake = martingale_bars(drifting, np.random.default_rng(seed))
+        growth.append(fake["open"].iloc[-1] / fake["open"].iloc[1] - 1)
+    # with the drift it would be about 0.6; four standard errors around zero
+    assert abs(np.mean(growth)) < 4 * np.std(growth) / 20
 
 
-def test_shuffling_is_decided_by_its_generator(panel):
-    first, same, other = (shuffle_returns(panel, np.random.default_rng(s)) for s in (1, 1, 2))
-    assert_equal(first, same)
-    assert not np.array_equal(first.close, other.close)
+def test_a_feature_that_peeks_is_still_seen_to_peek_on_a_martingale():
+    fake = martingale_bars(make_bars(300), np.random.default_rng(0))
+    ahead = np.log(fake["close"]).diff().shift(-1)
+    assert ahead[:-1].corr(forward_return(fake["close"], 1)[:-1]) > 0.999
+    honest = compute_features(fake)["return_1"]
+    # 278 bars: standard error .06
+    assert abs(honest.corr(forward_return(fake["close"], 1))) < 0.25
+
+
+def test_symbols_of_different_clocks_are_told_apart_by_name_and_day(panel):
+    ts = panel.ts.copy()
+    ts[-1] += 1
+    other = replace(panel, ts=ts)
+    with pytest.raises(PanelError, match="S1 and S0 have bars at different times, first at 1971"):
+        other.common_clock()
+    assert len(panel.common_clock()) == 400
+
+
+def test_time_that_does_not_increase_is_refused(panel):
+    ts = panel.ts.copy()
+    ts[7] = ts[6]
+    with pytest.raises(PanelError, match="S0: ts does not increase after row 6"):
+        replace(panel, ts=ts)
+
+
+def test_datasets_hold_the_split_rows_and_a_scaler_of_training_rows_only():
+    bars = make_bars(300, ("AAA", "BBB"))
+    cut = {
+        "train_end": date(2010, 6, 30),
+        "validation_end": date(2010, 8, 31),
+        "purge_bars": 1,
+        "embargo_bars": 2,
+    }
+    made = build_datasets(bars, compute_features(bars), ["BBB", "AAA"], **cut)
+    assert made.panels["test"].symbols == ("BBB", "AAA")
+    later = bars.copy()
+    after = later["ts"] > "2010-07-01"
+    later.loc[after, ["open", "high", "low", "close"]] *= 3
+    same = build_datasets(later, compute_features(later), ["BBB", "AAA"], **cut)
+    assert same.scaler == made.scaler
+    assert_equal(same.panels["train"], made.panels["train"])

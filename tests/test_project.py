@@ -4,11 +4,14 @@ import json
 import re
 import shutil
 import tomllib
+from functools import reduce
 
 import pytest
 import yaml
 
 from hftlib import __version__, plots
+from hftlib.compute import DETERMINISTIC_ENVIRONMENT
+from hftlib.report import hash_path
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -58,9 +61,29 @@ def test_ignore_patterns_that_name_folders_are_anchored():
     assert {p for p in patterns if not p.startswith(("/", "!/"))} == generated
 
 
-def test_published_metrics_are_those_of_the_lock_file():
+def test_published_metrics_tables_and_params_are_those_of_the_lock_file():
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
     assert {name.split("@")[0] for name in lock} == set(STAGES)
+    text = (ROOT / "params.yaml").read_text()
+    params = yaml.safe_load(re.sub(r"\b(\d)e-(\d)\b", r"\1.0e-\2", text))  # as DVC reads 3e-4
+    tracked = ("reports/metrics/", "reports/tables")
+    for stage in lock.values():
+        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
+            assert reduce(dict.__getitem__, key.split("."), params) == value, key
+        for out in stage["outs"]:
+            if out["path"].startswith(tracked):
+                assert hash_path(ROOT / out["path"]) == out["md5"], out["path"]
+
+
+def test_the_makefile_exports_the_deterministic_environment():
+    text = (ROOT / "Makefile").read_text()
+    exported = dict(re.findall(r"^export ([A-Z_]+) := (\w+)$", text, flags=re.M))
+    assert DETERMINISTIC_ENVIRONMENT.items() <= exported.items()
+
+
+def test_a_strategy_without_a_colour_gets_the_same_one_always():
+    assert plots.colour_of("mine") == plots.colour_of("mine") in plots.CYCLE
+    assert plots.colour_of("ppo") == plots.COLOURS["ppo"]
 
 
 @pytest.fixture

@@ -243,11 +243,11 @@ def test_a_saved_state_goes_on_bit_for_bit(panel, rules):
             np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("action", [-1, 3, 1.5, np.nan])
+@pytest.mark.parametrize("action", [-1, 3, 1.5, np.nan, None, "buy"])
 def test_an_action_out_of_range_is_refused_and_moves_nothing(panel, rules, action):
     env = TradingEnv(panel, rules)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=r"expected 0 \(hold\), 1 \(buy\) or 2 \(sell\)|NaN"):
+    with pytest.raises(ValueError, match=r"expected 0 \(hold\), 1 \(buy\) or 2 \(sell\)"):
         env.step(action)
     assert env.step(BUY)[4]["position"] == 1
 
@@ -300,5 +300,13 @@ def test_unscaled_features_are_refused(panel, rules):
 
 
 def test_an_unknown_segment_is_refused(panel, rules):
-    with pytest.raises(ValueError, match=r"segment is 2; expected 0 to 1 \(S0, S1\)"):
-        TradingEnv(panel, rules).reset(options={"segment": 2})
+    for segment in (2, "S0"):
+        with pytest.raises(
+            ValueError, match=rf"segment is {segment!r}; expected 0 to 1 \(S0, S1\)"
+        ):
+            TradingEnv(panel, rules).reset(options={"segment": segment})
+
+
+def test_stepping_copies_before_a_reset_is_refused(panel, rules):
+    with pytest.raises(RuntimeError, match="reset"):
+        TradingVecEnv(panel, rules, 2).step(np.array([0, 0]))

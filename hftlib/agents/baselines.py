@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from hftlib.envs.trading import BUY, HOLD, SELL
+from hftlib.envs.trading import BUY, HOLD, POSITION_INDEX, SELL
 
 
 class DoNothing:
@@ -23,22 +23,19 @@ class BuyAndHold:
 
 
 class RandomTrader:
-    """Buys or sells by a coin toss at a chosen pace: turnover without information."""
+    """Trades at a chosen pace, to a random reachable position: turnover without information."""
 
     def __init__(self, trades_per_bar: float, allow_short: bool, rng: np.random.Generator) -> None:
-        # Tosses that push against the end of the position range change nothing. The walk is
-        # uniform on its positions, so 2 of 3 tosses trade with shorts allowed, 1 of 2 without.
-        effective = 2 / 3 if allow_short else 1 / 2
-        if not 0 <= trades_per_bar <= effective:
-            raise ValueError(
-                f"trades_per_bar is {trades_per_bar}; expected 0 to {effective:.3f}, the most that "
-                "coin tosses can trade"
-            )
-        self._probability = trades_per_bar / effective
+        if not 0 <= trades_per_bar <= 1:
+            raise ValueError(f"trades_per_bar is {trades_per_bar}; expected a share, 0 to 1")
+        self._trades_per_bar = trades_per_bar
+        self._allow_short = allow_short
         self._rng = rng
 
     def act(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Random moves, shape (n,)."""
+        """With probability `trades_per_bar` a move that changes the position, shape (n,)."""
+        position = observations[:, POSITION_INDEX]
         n = len(observations)
-        moves = np.where(self._rng.random(n) < 0.5, BUY, SELL)
-        return np.where(self._rng.random(n) < self._probability, moves, HOLD)
+        toss = np.where(self._rng.random(n) < 0.5, BUY, SELL) if self._allow_short else BUY
+        moves = np.where(position > 0, SELL, np.where(position < 0, BUY, toss))
+        return np.where(self._rng.random(n) < self._trades_per_bar, moves, HOLD)

@@ -11,7 +11,7 @@ Source: Schulman et al. (2017), Proximal policy optimization, arXiv 1707.06347.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,7 +152,7 @@ def train_ppo(
     splits = {"train": train, "validation": validation}
     checkpoint = None
     if scratch is not None:
-        checkpoint = scratch / f"{_fingerprint(train, rules, settings, seed)}.pt"
+        checkpoint = scratch / f"{_fingerprint(splits, rules, settings, seed)}.pt"
     recorder = _Recorder(splits, rules, settings, checkpoint)
     if checkpoint is not None and checkpoint.exists():
         recorder.resume(model, env)
@@ -244,7 +244,8 @@ class _Recorder(BaseCallback):
         weights = _weights(model)
         if not _is_finite(weights):
             raise self.divergence(step)
-        policy = LearntPolicy(weights)
+        with torch.random.fork_rng(devices=[]):  # looking must not change the training
+            policy = LearntPolicy(weights)
         for split, panel in self.splits.items():
             rollout = play(policy, panel, self.rules)
             total = rollout.total_equity[:, 0]
@@ -307,14 +308,33 @@ def _is_finite(weights: Weights) -> bool:
     return all(bool(np.isfinite(values).all()) for values in weights.values())
 
 
-def _fingerprint(train: BarPanel, rules: TradingRules, settings: PPOSettings, seed: int) -> str:
+def _fingerprint(
+    splits: Mapping[str, BarPanel], rules: TradingRules, settings: PPOSettings, seed: int
+) -> str:
     """A name for one training: its settings, data and the code that runs it."""
     digest = hashlib.sha256()
-    for array in (train.ts, train.open, train.close, train.features, train.segments):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    for panel in splits.values():
+        for array in (panel.ts, panel.open, panel.close, panel.features, panel.segments):
+            digest.update(np.ascontiguousarray(array).tobytes())
     text = json.dumps([asdict(rules), asdict(settings), seed])
     digest.update(text.encode() + hash_sources(Path(__file__).parents[1]).encode())
     return digest.hexdigest()[:16]
+
+
+TRAINERS = {"ppo": train_ppo}
+
+
+def find_trainer(algo: str) -> Callable[..., Trained]:
+    """The training function of an algorithm.
+
+    Raises
+    ------
+    ValueError
+        If there is none; lists those there are.
+    """
+    if algo not in TRAINERS:
+        raise ValueError(f"algo is {algo!r}; expected one of {', '.join(TRAINERS)}")
+    return TRAINERS[algo]
 
 
 def save_weights(path: Path, weights: Weights) -> None:

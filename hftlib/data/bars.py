@@ -12,6 +12,7 @@ number, so that `data.ingest` can judge each row and say where it stands.
 """
 
 import importlib.util
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ ALIASES = {
 }
 UNREADABLE = (
     pd.errors.ParserError,
+    pd.errors.ParserWarning,  # a row with more fields than the header
     pa.ArrowInvalid,
     zlib.error,
     OSError,
@@ -94,7 +96,8 @@ def read_folder(folder: Path) -> list[RawBars]:
 
 
 def _stem(file: Path) -> str:
-    return file.name.split(".")[0].upper()
+    suffix = next(suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix))
+    return file.name[: -len(suffix)].upper()
 
 
 def _package_folder(package: str) -> Path:
@@ -110,9 +113,11 @@ def _read_table(file: Path) -> pd.DataFrame:
         if file.suffix.lower() == ".parquet":
             table = pd.read_parquet(file).reset_index()
         else:
-            table = pd.read_csv(
-                file, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                table = pd.read_csv(
+                    file, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False
+                )
     except pd.errors.EmptyDataError:
         raise SourceError(f"{file.name}: the file is empty; expected a header and rows") from None
     except UNREADABLE as error:
@@ -120,7 +125,12 @@ def _read_table(file: Path) -> pd.DataFrame:
         raise SourceError(f"{file.name}: cannot be read ({cause}); save it again") from None
     names = [str(name).strip().lower() for name in table.columns]
     table.columns = pd.Index([ALIASES.get(name, name) for name in names])
-    table = table.loc[:, ~table.columns.duplicated()]
+    double = [name for name in FIELDS if list(table.columns).count(name) > 1]
+    if double:
+        raise SourceError(
+            f"{file.name}: more than one column for {', '.join(double)} among {', '.join(names)}; "
+            "keep one"
+        )
     needed = ("ts", *PRICES)
     missing = [name for name in needed if name not in table.columns]
     if missing:

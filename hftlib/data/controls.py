@@ -1,12 +1,13 @@
-"""Panels with a known answer: what a learner must find, and what it must not.
+"""Data with a known answer: what a learner must find, and what it must not.
 
-A pipeline that shows an edge on `shuffle_returns` fools itself; one that shows
+A pipeline that shows an edge on `martingale_bars` fools itself; one that shows
 none on `plant_oracle` cannot learn.
 """
 
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from hftlib.data.panel import BarPanel
 
@@ -27,22 +28,35 @@ def plant_oracle(panel: BarPanel, horizon_bars: int) -> BarPanel:
     return replace(panel, features=features, feature_names=names)
 
 
-def shuffle_returns(panel: BarPanel, rng: np.random.Generator) -> BarPanel:
-    """Permute bar returns in time and remove their mean: a negative control.
+def martingale_bars(bars: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Bars drawn with replacement and centred: a negative control for the whole pipeline.
 
-    Each segment keeps its features, its first close and the distribution of
-    its returns; what the features say about the future is gone, and so is the
-    drift, so before costs every strategy is worth nothing.
+    Each symbol keeps its clock and the shapes of its bars (gap, body, wicks,
+    volume), in a random order; gaps and bodies are divided by their means. From
+    one open to the next the price is then a martingale: whatever a feature
+    computed from these bars says, before costs every strategy is worth nothing.
+    A feature that peeks at later bars still peeks, and would be caught.
+
+    Parameters
+    ----------
+    bars : frame as `schema.BARS`
+        Each symbol in time order.
     """
-    open_, close = panel.open.copy(), panel.close.copy()
-    for start, stop in panel.segments:
-        night = np.log(panel.open[start + 1 : stop] / panel.close[start : stop - 1])
-        day = np.log(panel.close[start + 1 : stop] / panel.open[start + 1 : stop])
-        order = rng.permutation(len(day))
-        night, day = night[order] - night.mean(), day[order] - day.mean()
-        # Simple returns of a bar should average zero, not log returns: subtract half the variance.
-        night, day = night - night.var() / 2, day - day.var() / 2
-        log_close = np.log(panel.close[start]) + np.cumsum(night + day)
-        close[start + 1 : stop] = np.exp(log_close)
-        open_[start + 1 : stop] = np.exp(log_close - day)
-    return replace(panel, open=open_, close=close)
+    parts = []
+    for _, group in bars.groupby("symbol", sort=False):
+        old = group.reset_index(drop=True)
+        gap = (old["open"] / old["close"].shift()).to_numpy()[1:]
+        body, top, bottom = (
+            (old[name] / old["open"]).to_numpy()[1:] for name in ("close", "high", "low")
+        )
+        gap, body = gap / gap.mean(), body / body.mean()
+        draw = rng.integers(len(gap), size=len(gap))
+        close = old["close"].iloc[0] * np.cumprod(gap[draw] * body[draw])
+        open_ = close / body[draw]
+        new = old.copy()
+        new.loc[1:, "open"], new.loc[1:, "close"] = open_, close
+        new.loc[1:, "high"] = np.maximum(open_ * top[draw], np.maximum(open_, close))
+        new.loc[1:, "low"] = np.minimum(open_ * bottom[draw], np.minimum(open_, close))
+        new.loc[1:, "volume"] = old["volume"].to_numpy()[1:][draw]
+        parts.append(new)
+    return pd.concat(parts, ignore_index=True)

@@ -126,7 +126,7 @@ def _check_symbol(
     prices = pd.DataFrame({name: numbers[name] for name in PRICES}).astype("float64")
     blank = table["volume"].str.strip().str.lower().isin(["", "nan", "none", "<na>"])
     refuse(table["time"].isna(), "time is neither ISO 8601 nor an epoch")
-    refuse(table["time"] > as_of, f"time is after {as_of:%Y-%m-%d %H:%M} UTC")
+    refuse(table["time"] > as_of, "time is in the future")
     for name in PRICES:
         refuse(~np.isfinite(prices[name]), f"{name} is not a number")
         refuse(prices[name] <= 0, f"{name} is not positive")

@@ -72,6 +72,13 @@ class BarPanel:
                 f"segments {self.segments.tolist()} must tile rows 0 to {n_rows}, "
                 f"one for each of {len(self.symbols)} symbols"
             )
+        for symbol, (start, stop) in zip(self.symbols, self.segments, strict=True):
+            back = np.flatnonzero(np.diff(self.ts[start:stop]) <= 0)
+            if back.size:
+                raise PanelError(
+                    f"{symbol}: ts does not increase after row {start + back[0]}; sort its rows "
+                    "and drop duplicates"
+                )
         for name in ("open", "close"):
             prices = getattr(self, name)
             bad = np.flatnonzero(~((prices > 0) & np.isfinite(prices)))
@@ -110,6 +117,24 @@ class BarPanel:
     def n_features(self) -> int:
         """Columns of `features`."""
         return self.features.shape[1]
+
+    def common_clock(self) -> npt.NDArray[np.int64]:
+        """Times shared by all symbols, nanoseconds, shape (n_bars,).
+
+        Raises
+        ------
+        PanelError
+            If two symbols have bars at different times.
+        """
+        clocks = [self.ts[start:stop] for start, stop in self.segments]
+        for symbol, clock in zip(self.symbols, clocks, strict=True):
+            if not np.array_equal(clock, clocks[0]):
+                day = pd.Timestamp(np.setxor1d(clock, clocks[0])[0], tz="UTC")
+                raise PanelError(
+                    f"{symbol} and {self.symbols[0]} have bars at different times, first at {day}; "
+                    "put symbols of one calendar into datasets.symbols"
+                )
+        return clocks[0]
 
     def save(self, path: Path) -> None:
         """Write an `.npz`; equal panels give equal bytes."""

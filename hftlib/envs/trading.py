@@ -23,6 +23,7 @@ from hftlib.portfolio.costs import Costs, check_costs
 
 HOLD, BUY, SELL = 0, 1, 2
 N_ACCOUNT = 2  # position and exposure close every observation
+POSITION_INDEX = -2
 
 Observation = npt.NDArray[np.float32]
 
@@ -123,11 +124,11 @@ class _Batch:
         if segment is None:
             row = int(self.starts[rng.integers(len(self.starts))])
             stop = min(row + self.rules.episode_bars, int(self.last[self.row_segment[row]]))
-        elif 0 <= segment < len(self.panel.symbols):
+        elif isinstance(segment, int) and 0 <= segment < len(self.panel.symbols):
             row, stop = int(self.first[segment]), int(self.last[segment])
         else:
             raise ValueError(
-                f"segment is {segment}; expected 0 to {len(self.panel.symbols) - 1} "
+                f"segment is {segment!r}; expected 0 to {len(self.panel.symbols) - 1} "
                 f"({', '.join(self.panel.symbols)})"
             )
         self.state.ledger[i] = self.rules.initial_cash, 0.0, 0.0
@@ -214,7 +215,7 @@ class TradingEnv(gymnasium.Env[Observation, np.int64]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode; `options={"segment": k}` walks symbol k from start to end."""
         super().reset(seed=seed)
-        segment = None if options is None else options.get("segment")
+        segment = (options or {}).get("segment")
         self._batch.begin(0, self.np_random, segment)
         self._is_running = True
         return self._batch.observe()[0], self._info()
@@ -231,9 +232,9 @@ class TradingEnv(gymnasium.Env[Observation, np.int64]):
         """
         if not self._is_running:
             raise RuntimeError("the episode has ended or not begun; call reset() first")
-        self._action[0] = action
-        if self._action[0] != action or not 0 <= action <= 2:
+        if action not in (HOLD, BUY, SELL):
             raise ValueError(f"action is {action!r}; expected 0 (hold), 1 (buy) or 2 (sell)")
+        self._action[0] = action
         state = self._batch.state
         observation, _ = self._batch.step(self._action)
         terminated, truncated = bool(state.terminated[0]), bool(state.truncated[0])
@@ -285,7 +286,7 @@ class TradingVecEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[An
         if seed is not None or not self.generators:
             seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
             self.generators = [gymnasium.utils.seeding.np_random(s)[0] for s in seeds]
-        segments = [None] * self.num_envs if options is None else options["segments"]
+        segments = (options or {}).get("segments", [None] * self.num_envs)
         if len(segments) != self.num_envs:
             raise ValueError(f"{len(segments)} segments for {self.num_envs} copies; pass one each")
         for i, segment in enumerate(segments):
@@ -314,6 +315,8 @@ class TradingVecEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[An
                 f"actions are {actions.dtype} of shape {actions.shape}; expected integers of "
                 f"shape ({self.num_envs},)"
             )
+        if not self.generators:
+            raise RuntimeError("the copies have not begun; call reset() first")
         batch, state = self._batch, self._batch.state
         observation, bad = batch.step(actions.astype(np.int64))
         if bad >= 0:

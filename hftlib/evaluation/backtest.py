@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hftlib.agents.policy import Policy, Rollout, play
@@ -35,11 +34,11 @@ def equity_table(strategies: Mapping[str, Sequence[Rollout]], panel: BarPanel) -
 
     Raises
     ------
-    ValueError
+    PanelError
         If symbols of the panel do not share one clock.
     """
     some = next(iter(strategies.values()))[0]
-    clock = pd.to_datetime(_common_clock(panel, some), utc=True).astype(UTC)
+    clock = pd.to_datetime(panel.common_clock()[-len(some.row) :], utc=True).astype(UTC)
     parts = []
     for strategy, rollouts in strategies.items():
         curves = np.concatenate([rollout.total_equity for rollout in rollouts], axis=1)
@@ -107,7 +106,7 @@ def summarise(
         estimates are `{value, low, high}`, all rates are shares of equity a year.
     """
     some = next(iter(strategies.values()))[0]
-    per_year = measures.periods_per_year(_common_clock(panel, some))
+    per_year = measures.periods_per_year(panel.common_clock()[-len(some.row) :])
     curves = {
         name: np.concatenate([rollout.total_equity for rollout in rollouts], axis=1)
         for name, rollouts in strategies.items()
@@ -146,15 +145,15 @@ def sweep_fees(
         priced = replace(rules, costs=rules.costs._replace(fee_bps=fee_bps))
         for member, rollout in enumerate(play_members(policies, panel, priced)):
             returns = measures.simple_returns(rollout.total_equity[:, 0])
-            per_year = measures.periods_per_year(_common_clock(panel, rollout))
+            per_year = measures.periods_per_year(panel.common_clock())
             rows.append((fee_bps, member, float(measures.annual_return(returns, per_year))))
     return pd.DataFrame(rows, columns=["fee_bps", "member", "annual_return"])
 
 
-def break_even_fee(sweep: pd.DataFrame, annual_return: float) -> float | None:
+def break_even_fee(sweep: pd.DataFrame, annual_return: float) -> float:
     """Fee (bp) at which the mean over members falls to `annual_return`, linear in between.
 
-    None where the mean does not cross it inside the sweep.
+    -inf where it is not above it at the lowest fee tried, inf where it still is at the highest.
     """
     mean = sweep.groupby("fee_bps")["annual_return"].mean() - annual_return
     fees, values = mean.index.to_numpy(), mean.to_numpy()
@@ -162,7 +161,25 @@ def break_even_fee(sweep: pd.DataFrame, annual_return: float) -> float | None:
         if values[i] > 0 >= values[i + 1]:
             share = values[i] / (values[i] - values[i + 1])
             return float(fees[i] + share * (fees[i + 1] - fees[i]))
-    return None
+    return float("inf") if values[-1] > 0 else float("-inf")
+
+
+def describe_break_even(fee_bps: float, reference: str) -> str:
+    """`break_even_fee` in words."""
+    name = reference.replace("_", " ")
+    if np.isinf(fee_bps):
+        often = "every fee" if fee_bps > 0 else "no fee"
+        return f"On average over seeds the learnt policies earn more than {name} at {often} tried."
+    return (
+        f"On average over seeds the learnt policies earn more than {name} below a fee of "
+        f"{fee_bps:.1f} bp."
+    )
+
+
+def shows_edge(row: Mapping[str, Any]) -> bool:
+    """Whether the interval of `excess_sharpe` lies above zero; False where it is undefined."""
+    low = row["excess_sharpe"]["low"]
+    return low is not None and low > 0
 
 
 def headline_frame(summary: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -188,19 +205,6 @@ def headline_frame(summary: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         for name, row in summary.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
-
-
-def _common_clock(panel: BarPanel, rollout: Rollout) -> npt.NDArray[np.int64]:
-    """Times of the rollout's bars, nanoseconds, shape (n_bars,)."""
-    n_bars = len(rollout.row)
-    clocks = [panel.ts[max(start, stop - n_bars) : stop] for start, stop in panel.segments]
-    for symbol, clock in zip(panel.symbols, clocks, strict=True):
-        if not np.array_equal(clock, clocks[0]):
-            raise ValueError(
-                f"{symbol} and {panel.symbols[0]} have bars at different times; put symbols of "
-                "one calendar into datasets.symbols"
-            )
-    return clocks[0]
 
 
 def _per_year(rollouts: Sequence[Rollout], field: str, per_year: float) -> float:

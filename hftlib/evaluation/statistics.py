@@ -60,8 +60,9 @@ def compare_strategies(
     Returns
     -------
     dict
-        `{name: {annual_return, sharpe, excess_return, excess_sharpe}}`. A Sharpe
-        ratio is nan where returns do not vary.
+        `{name: {annual_return, sharpe, excess_return, excess_sharpe}}`. The Sharpe
+        ratio of returns that do not vary is undefined: such members and samples
+        are left out of it, and it is nan where none is left.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def compare_strategies(
         means = np.empty((2, len(names)))
         for k, size in enumerate(sizes):
             members = rng.integers(size, size=size) if resample else np.arange(size)
-            means[:, k] = by_column[:, edges[k] + members].mean(axis=1)
+            means[:, k] = _mean_defined(by_column[:, edges[k] + members])
         return np.concatenate([means, means - means[:, [first]]])
 
     point = measure(columns, resample=False)
@@ -98,7 +99,7 @@ def compare_strategies(
     bootstrap = StationaryBootstrap(block, columns, seed=rng)
     samples = np.stack([measure(data[0][0]) for data in bootstrap.bootstrap(n_bootstrap)])
     tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
+    low, high = np.apply_along_axis(_quantiles_defined, 0, samples, (tail, 1 - tail))
     keys = ("annual_return", "sharpe", "excess_return", "excess_sharpe")
     return {
         name: {
@@ -107,3 +108,18 @@ def compare_strategies(
         }
         for k, name in enumerate(names)
     }
+
+
+def _mean_defined(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean of each row's defined entries; nan where it has none."""
+    defined = np.isfinite(values)
+    total = np.where(defined, values, 0.0).sum(axis=1)
+    return np.where(defined.any(axis=1), total / np.maximum(defined.sum(axis=1), 1), np.nan)
+
+
+def _quantiles_defined(
+    values: npt.NDArray[np.float64], levels: tuple[float, float]
+) -> npt.NDArray[np.float64]:
+    """Quantiles of the defined entries; nan where there are none."""
+    values = values[np.isfinite(values)]
+    return np.quantile(values, levels) if len(values) else np.full(2, np.nan)

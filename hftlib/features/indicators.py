@@ -99,22 +99,16 @@ def compute_features(bars: pd.DataFrame) -> pd.DataFrame:
     -------
     frame of shape (n_bars, 2 + n_features)
         `symbol`, `ts` and `FEATURE_NAMES` as float64, in the order of `bars`;
-        nan during the warm-up of each symbol.
-
-    Raises
-    ------
-    ValueError
-        If a symbol has fewer than `MIN_BARS` bars.
+        nan during the warm-up of each symbol, and throughout one with fewer
+        than `MIN_BARS` bars.
     """
     parts = []
-    for symbol, group in bars.groupby("symbol", sort=False):
-        if len(group) < MIN_BARS:
-            raise ValueError(
-                f"{symbol}: {len(group)} bars, expected at least {MIN_BARS}; add history"
-            )
+    for _, group in bars.groupby("symbol", sort=False):
         plain = group.reset_index(drop=True)  # `ta` miscounts on a datetime index
         columns = {
             feature.name: feature.compute(plain).where(plain.index >= feature.warmup)
+            if len(plain) >= MIN_BARS
+            else np.nan
             for feature in FEATURES
         }
         table = pd.DataFrame({"symbol": plain["symbol"], "ts": plain["ts"], **columns})

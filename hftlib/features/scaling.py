@@ -31,17 +31,20 @@ class RobustScaler:
         Raises
         ------
         ValueError
-            If a value is not finite or a column does not vary.
+            If a value is not finite, or half a column but not all of it is one value.
+        A constant column is centred and scales to 0.
         """
         x = np.asarray(values, dtype=np.float64)
         if not np.isfinite(x).all():
             row, column = np.argwhere(~np.isfinite(x))[0]
             raise ValueError(f"{names[column]} is {x[row, column]} in row {row}; drop warm-up rows")
         low, median, high = np.quantile(x, [0.25, 0.5, 0.75], axis=0)
-        flat = [name for name, width in zip(names, high - low, strict=True) if width <= 0]
+        width = high - low
+        width[x.max(axis=0) == x.min(axis=0)] = 1.0  # constant: e.g. no volume in the source
+        flat = [name for name, value in zip(names, width, strict=True) if value <= 0]
         if flat:
             raise ValueError(f"interquartile range of {', '.join(flat)} is 0; leave it out")
-        return cls(tuple(names), tuple(median.tolist()), tuple((high - low).tolist()))
+        return cls(tuple(names), tuple(median.tolist()), tuple(width.tolist()))
 
     def transform(self, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Scale rows of shape (n_rows, n_features); nan stays nan."""

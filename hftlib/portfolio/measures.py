@@ -4,16 +4,13 @@ Time runs along axis 0: an array of shape (n,) gives a number, one of shape
 (n, k) gives k of them. The number of periods a year is always the caller's:
 no measure assumes 252. Returns are simple returns of one period.
 
-Sources: Lo (2002), Financial Analysts Journal 58(4); Mertens (2002), Comments
-on the correct variance of estimated Sharpe ratios; Sortino & Price (1994),
-Journal of Investing 3(3).
+Source: Sharpe (1994), Journal of Portfolio Management 21(1).
 """
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 FloatArray = npt.NDArray[np.float64]
 NANOSECONDS_PER_YEAR = 365.25 * 86_400e9
@@ -41,11 +38,6 @@ def annual_return(returns: npt.ArrayLike, periods_per_year: float) -> Any:
     return growth ** (periods_per_year / len(_floats(returns))) - 1.0
 
 
-def annual_volatility(returns: npt.ArrayLike, periods_per_year: float) -> Any:
-    """Standard deviation (ddof 1) times the root of the periods in a year."""
-    return np.std(_floats(returns), axis=0, ddof=1) * periods_per_year**0.5
-
-
 def sharpe(returns: npt.ArrayLike, periods_per_year: float, risk_free: float = 0.0) -> Any:
     """Annualised mean excess return over its standard deviation (ddof 1).
 
@@ -55,31 +47,6 @@ def sharpe(returns: npt.ArrayLike, periods_per_year: float, risk_free: float = 0
     excess = _floats(returns) - risk_free
     sd = np.std(excess, axis=0, ddof=1)
     return np.mean(excess, axis=0) / np.where(sd > 1e-15, sd, np.nan) * periods_per_year**0.5
-
-
-def sharpe_standard_error(returns: npt.ArrayLike, periods_per_year: float) -> Any:
-    """Standard error of `sharpe` for independent returns with skew and fat tails.
-
-    sqrt((1 - skew * SR + (kurtosis - 1) / 4 * SR^2) / n) with SR per period and
-    kurtosis not excess (Mertens 2002); for normal returns this is Lo's formula.
-    """
-    r = _floats(returns)
-    ratio = sharpe(r, 1.0)
-    skew, kurtosis = stats.skew(r), stats.kurtosis(r, fisher=False)
-    variance = (1.0 - skew * ratio + (kurtosis - 1.0) / 4.0 * ratio**2) / len(r)
-    return variance**0.5 * periods_per_year**0.5
-
-
-def sortino(returns: npt.ArrayLike, periods_per_year: float, target: float = 0.0) -> Any:
-    """Annualised mean excess over `target` over the downside deviation.
-
-    The downside deviation is the root mean square of the shortfalls over *all*
-    periods. nan where there is no shortfall.
-    """
-    excess = _floats(returns) - target
-    downside = np.sqrt(np.mean(np.minimum(excess, 0.0) ** 2, axis=0))
-    mean = np.mean(excess, axis=0)
-    return mean / np.where(downside > 0, downside, np.nan) * periods_per_year**0.5
 
 
 def drawdown(equity: npt.ArrayLike) -> FloatArray:

@@ -53,16 +53,31 @@ def strip(notebook: dict[str, Any]) -> dict[str, Any]:
 
 def strip_file(source: Path, target: Path) -> bool:
     """Write the stripped form of `source` to `target`; True if `target` changed."""
-    try:
-        text = dump(strip(json.loads(source.read_text())))
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise NotebookError(
-            f"{source}: not a notebook ({error}); restore it with `git checkout {source}`"
-        ) from None
+    text = dump(strip(read_notebook(source)))
     if target.exists() and target.read_text() == text:
         return False
     target.write_text(text)
     return True
+
+
+def read_notebook(path: Path) -> dict[str, Any]:
+    """The notebook as saved.
+
+    Raises
+    ------
+    NotebookError
+        If the file is no JSON or has no list of cells.
+    """
+    try:
+        notebook = json.loads(path.read_text())
+        cells = notebook["cells"]
+        if not all({"cell_type", "source"} <= cell.keys() for cell in cells):
+            raise ValueError("a cell without cell_type or source")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotebookError(
+            f"{path}: not a notebook ({error}); restore it with `git checkout {path}`"
+        ) from None
+    return {"metadata": {}, **notebook}
 
 
 def strip_folder(source: Path, target: Path) -> None:
@@ -97,7 +112,7 @@ def run(name: str, values: dict[str, Any]) -> Path:
             f"Notebooks: {known}"
         )
     label = "_".join([name, *map(str, values.values())])
-    notebook = json.loads(source.read_text())
+    notebook = read_notebook(source)
     _check_parameters(name, notebook, values)
     partial = root / f"reports/failed/{label}.ipynb"
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             from hftlib import report
 
-            notebook = json.loads(given.notebook.read_text())
+            notebook = read_notebook(given.notebook)
             report.write_report(
                 notebook, given.page, name=given.notebook.stem, values={}, root=project_root()
             )

@@ -97,6 +97,17 @@ def test_a_file_that_is_no_notebook_is_named_and_earlier_copies_stay(project, ca
     assert (project / "reports/source/10_demo.ipynb").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["{not json", "[]", "{}", '{"cells": 3}', '{"cells": [{}]}', "\xff"]
+)
+def test_what_is_no_notebook_is_named_when_rendered(project, capsys, text):
+    (project / "dvc.yaml").write_text("stages: {}")
+    (project / "mine.ipynb").write_text(text, encoding="latin-1")
+    assert notebook.main(["render", "mine.ipynb", "mine.html"]) == 1
+    assert "error: mine.ipynb: not a notebook (" in capsys.readouterr().err
+    assert not (project / "mine.html").exists()
+
+
 def test_a_run_writes_an_offline_report_and_prints_progress(project, capfd):
     write_notebook(
         project,

@@ -173,6 +173,25 @@ def test_training_again_gives_the_same_hashes(tree):
     assert (folder / "dvc.lock").read_text() == before
 
 
+def test_under_git_experiments_diffs_and_plots_work(tree, monkeypatch):
+    folder, _ = tree
+    for name, value in (("NAME", "t"), ("EMAIL", "t@example.org")):
+        monkeypatch.setenv(f"GIT_AUTHOR_{name}", value)
+        monkeypatch.setenv(f"GIT_COMMITTER_{name}", value)
+    shutil.copy(ROOT / ".gitignore", folder)
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
+    (folder / ".dvc/config.local").unlink()
+    for command in ("init -q", "add -A", "commit -qm all"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    assert ran(dvc(folder, "exp", "run", "-S", "figures.width_px=640")) == ["figures"]
+    assert "figures.width_px" in dvc(folder, "params", "diff")
+    assert dvc(folder, "metrics", "diff").strip() == "", "a figure's width moves no number"
+    dvc(folder, "plots", "show", "-o", "plots")
+    assert "learning_ppo" in (folder / "plots/index.html").read_text()
+    shutil.rmtree(folder / ".git")
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+
+
 def test_bad_data_stops_the_pipeline_and_leaves_all_earlier_outputs(tree):
     folder, _ = tree
     bad = folder / "data/raw/bars/bad.csv"

@@ -7,11 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hftlib.agents.policy import play
 from hftlib.data.controls import martingale_bars, plant_oracle
 from hftlib.data.panel import BarPanel, PanelError
+from hftlib.envs import TradingRules
+from hftlib.envs.trading import BUY, SELL
 from hftlib.features.indicators import compute_features
-from hftlib.features.information import forward_return
 from hftlib.features.panels import build_datasets
+from hftlib.portfolio.costs import Costs
+from hftlib.portfolio.measures import sharpe, simple_returns
 from hftlib.schema import BARS, validate
 from tests.conftest import make_bars, make_panel
 
@@ -173,13 +177,32 @@ def test_holding_a_martingale_is_worth_nothing_on_average():
     assert abs(np.mean(growth)) < 4 * np.std(growth) / 20
 
 
-def test_a_feature_that_peeks_is_still_seen_to_peek_on_a_martingale():
-    fake = martingale_bars(make_bars(300), np.random.default_rng(0))
-    ahead = np.log(fake["close"]).diff().shift(-1)
-    assert ahead[:-1].corr(forward_return(fake["close"], 1)[:-1]) > 0.999
-    honest = compute_features(fake)["return_1"]
-    # 278 bars: standard error .06
-    assert abs(honest.corr(forward_return(fake["close"], 1))) < 0.25
+class SignTrader:
+    """Trades on the sign of the newest bar's last feature, just before the two account entries."""
+
+    def act(self, observations):
+        return np.where(observations[:, -3] > 0, BUY, SELL)
+
+
+def test_on_a_martingale_a_feature_that_peeks_earns_and_an_honest_one_does_not():
+    bars = make_bars(900)
+    cut = {
+        "train_end": date(2010, 3, 31),
+        "validation_end": date(2010, 5, 31),
+        "purge_bars": 1,
+        "embargo_bars": 0,
+    }
+    rules = TradingRules(Costs(0.0, 0.0, 0.0), window_bars=1, allow_short=True)
+    ratios = {"honest": [], "peeking": []}
+    for seed in range(20):
+        fake = martingale_bars(bars, np.random.default_rng(seed))
+        honest = build_datasets(fake, compute_features(fake), ["AAA"], **cut).panels["test"]
+        for name, panel in (("honest", honest), ("peeking", plant_oracle(honest, 5))):
+            equity = play(SignTrader(), panel, rules).total_equity[:, 0]
+            ratios[name].append(sharpe(simple_returns(equity), 365.25))
+    error = np.std(ratios["honest"], ddof=1) / 20**0.5
+    assert abs(np.mean(ratios["honest"])) < 3 * error
+    assert min(ratios["peeking"]) > 3
 
 
 def test_symbols_of_different_clocks_are_told_apart_by_name_and_day(panel):

@@ -5,12 +5,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from hftlib.data.panel import BarPanel
 from hftlib.envs import TradingRules
 from hftlib.portfolio.costs import Costs
 
 ROOT = Path(__file__).parents[1]
+# The first example of a compiled function includes its compilation: time is no verdict here.
+settings.register_profile("hftlib", deadline=None)
+settings.load_profile("hftlib")
+
 SHARED_DATA = ROOT.parent / "shared/data"
 
 

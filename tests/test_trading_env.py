@@ -71,7 +71,7 @@ def test_actions_move_the_position_by_one_notch(panel, rules, allow_short, actio
     assert seen == positions
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 2), min_size=1, max_size=45))
 def test_rewards_sum_to_log_growth_and_the_ledger_balances(seed, actions):
     rules = TradingRules(Costs(3.0, 4.0, 1.0), window_bars=5, episode_bars=50, allow_short=True)

@@ -93,6 +93,45 @@ ROLLOUTS = Schema(
 )
 
 
+MESSAGES = Schema(
+    "messages",
+    (
+        Column("symbol", "str", "instrument"),
+        Column("source", "str", "simulator or file it came from"),
+        Column("session", "str", "trading day, YYYY-MM-DD"),
+        Column("ts", "int64", "nanoseconds UTC"),
+        Column("type", "int8", "LOBSTER event code, 1 to 7"),
+        Column("order_id", "int64", "identity of the resting order; 0 where hidden"),
+        Column("size", "int32", "lots"),
+        Column("price", "int32", "ticks"),
+        Column("direction", "int8", "+1 a buy order rests, -1 a sell order"),
+    ),
+)
+
+
+def snapshots(levels: int) -> Schema:
+    """Book snapshots with `levels` prices a side; an empty level has price 0 and size 0."""
+    columns = [
+        Column("symbol", "str", "instrument"),
+        Column("source", "str", "simulator or file it came from"),
+        Column("session", "str", "trading day, YYYY-MM-DD"),
+        Column("ts", "int64", "nanoseconds UTC"),
+        Column("best_bid", "int32", "ticks"),
+        Column("best_ask", "int32", "ticks"),
+        Column("bid_qty_1", "int32", "lots at the best bid"),
+        Column("ask_qty_1", "int32", "lots at the best ask"),
+    ]
+    for k in range(2, levels + 1):
+        for side in ("bid", "ask"):
+            columns.append(Column(f"{side}_px_{k}", "int32", f"ticks, {side} level {k}"))
+            columns.append(Column(f"{side}_qty_{k}", "int32", f"lots, {side} level {k}"))
+    columns += [
+        Column("last_px", "int32", "ticks of the last trade; 0 before the first"),
+        Column("traded_qty", "int32", "lots traded since the snapshot before"),
+    ]
+    return Schema("snapshots", tuple(columns))
+
+
 def validate(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """Return `frame` unchanged if it has exactly the schema's columns and types.
 

@@ -1,7 +1,8 @@
 """From bars and features to the panels of a dataset: split, scale on training rows, align."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from datetime import date
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -20,9 +21,16 @@ class Datasets(NamedTuple):
 
 
 def build_datasets(
-    bars: pd.DataFrame, features: pd.DataFrame, symbols: Sequence[str], **boundaries: Any
+    bars: pd.DataFrame,
+    features: pd.DataFrame,
+    symbols: Sequence[str],
+    *,
+    train_end: date,
+    validation_end: date,
+    purge_bars: int,
+    embargo_bars: int,
 ) -> Datasets:
-    """Cut, scale and align.
+    """Cut into train, validation and test, scale and align.
 
     Parameters
     ----------
@@ -31,8 +39,11 @@ def build_datasets(
         Row by row that of `bars`; rows with nan (warm-up) are dropped.
     symbols : sequence of str
         Which to keep; they must share one clock.
-    **boundaries
-        The keyword arguments of `split_by_date`.
+    train_end, validation_end : date
+        Last day (UTC) of training and of validation; the test split follows.
+    purge_bars, embargo_bars : int
+        Rows dropped before and after each boundary; purge at least the label
+        horizon.
 
     Raises
     ------
@@ -43,7 +54,8 @@ def build_datasets(
     """
     names = list(FEATURE_NAMES)
     table = pd.concat([bars, features[names]], axis=1).dropna(subset=names)
-    rows = split_frame(table, symbols, **boundaries)
+    ends = {"train": train_end, "validation": validation_end}
+    rows = split_frame(table, symbols, ends, purge_bars=purge_bars, embargo_bars=embargo_bars)
     scaler = RobustScaler.fit(rows["train"][names], names)
     panels = {
         split: BarPanel.from_frame(part, scaler.transform(part[names]), names)

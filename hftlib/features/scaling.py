@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 CLIP = 10.0  # in interquartile ranges; bounds what a network or an observation can meet
+NORMAL_IQR = 1.349  # interquartile range of a normal, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class RobustScaler:
     iqr: tuple[float, ...]
 
     @classmethod
-    def fit(cls, values: npt.ArrayLike, names: Sequence[str]) -> Self:
+    def fit(cls, values: npt.ArrayLike, names: Sequence[str], *, allow_ties: bool = False) -> Self:
         """Fit on rows of the training split; anything later would leak.
 
         Parameters
@@ -27,11 +28,16 @@ class RobustScaler:
         values : array of shape (n_rows, n_features)
             Finite.
         names : sequence of str, length n_features
+        allow_ties : bool
+            Whether half a column may be one value, as a spread of one tick or
+            the return of a price that rests: for its interquartile range,
+            which is 0, stand `NORMAL_IQR` standard deviations.
 
         Raises
         ------
         ValueError
-            If a value is not finite, or half a column but not all of it is one value.
+            If a value is not finite, or half a column but not all of it is one
+            value and `allow_ties` is false.
         A constant column is centred and scales to 0.
         """
         x = np.asarray(values, dtype=np.float64)
@@ -41,6 +47,8 @@ class RobustScaler:
         low, median, high = np.quantile(x, [0.25, 0.5, 0.75], axis=0)
         width = high - low
         width[x.max(axis=0) == x.min(axis=0)] = 1.0  # constant: e.g. no volume in the source
+        if allow_ties:
+            width = np.where(width > 0, width, NORMAL_IQR * x.std(axis=0))
         flat = [name for name, value in zip(names, width, strict=True) if value <= 0]
         if flat:
             raise ValueError(f"interquartile range of {', '.join(flat)} is 0; leave it out")

@@ -1,0 +1,1 @@
+"""Limit order books: matching engine, simulated markets, and what real ones look like."""

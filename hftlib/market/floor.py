@@ -1,0 +1,237 @@
+"""Agents, their latencies and one exchange: the kernels of `market.simulator`.
+
+An agent sees the quotes of a moment ago and its orders arrive a moment later;
+both delays are its own, with jitter. Each agent owns its orders and account.
+Makers cancel what they have quoted before they quote anew; all others give
+each resting order a lifetime when it is acknowledged.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hftlib.compute import compile_kernel
+from hftlib.market.calendar import Calendar, next_time, pop, push
+from hftlib.market.draws import Stream, exponential, normal, uniform
+from hftlib.market.flow import (
+    MAKER,
+    FlowParams,
+    Quotes,
+    activity,
+    base_rate,
+    decide,
+    draw_index,
+    hear_news,
+    next_act,
+    quote,
+)
+from hftlib.market.fundamental import OUParams, step_ou
+from hftlib.market.ladder import wide
+from hftlib.market.matching import (
+    CANCEL,
+    LIMIT,
+    M_HANDLE,
+    M_KIND,
+    M_OWNER,
+    M_PRICE,
+    M_QTY,
+    M_SIDE,
+    M_TAG,
+    POSITION,
+)
+from hftlib.market.record import Rows, quotes_of, send
+
+# clock: seconds since the open; value and running mean of the mid, ticks
+SECONDS, VALUE_NOW, MEAN = range(3)
+N_CLOCK = 3
+# counters: last order id; messages that reached the exchange; quotes ever seen; steps
+LAST_ID, N_MESSAGES, N_QUOTES, N_STEPS = range(4)
+N_COUNTERS = 4
+# payload of the calendar
+W_AGENT, W_KIND, W_SIDE, W_PRICE, W_QTY, W_HANDLE, W_PLACE = range(7)
+MEMORY = 1024  # quotes kept for those who see them late
+
+
+class Floor(NamedTuple):
+    """State of a session; agent a is owner a + 1 of the book."""
+
+    state: npt.NDArray[np.int32]  # (state_size,)
+    accounts: npt.NDArray[np.int64]  # (n_agents + 1, 4)
+    stream: Stream  # (2,)
+    excitation: npt.NDArray[np.float64]  # (N_SCALES,)
+    clock: npt.NDArray[np.float64]  # (N_CLOCK,)
+    parents: npt.NDArray[np.int64]  # (N_PARENTS, 2)
+    counters: npt.NDArray[np.int64]  # (N_COUNTERS,)
+    message: npt.NDArray[np.int32]  # (7,)
+    first_agent: npt.NDArray[np.int64]  # (N_ROLES + 1,), agents of a role are consecutive
+    delays_ns: npt.NDArray[np.float64]  # (n_agents, 2), median response and entry latency
+    errors: npt.NDArray[np.float64]  # (n_agents,), in their view of the value, ticks
+    quoted: npt.NDArray[np.int64]  # (n_agents, 2), handles of a maker's bid and ask
+    seen_ns: npt.NDArray[np.int64]  # (MEMORY,), ring of quotes: since when
+    seen: npt.NDArray[np.int64]  # (MEMORY, 4), and what
+
+
+class Rules(NamedTuple):
+    """What does not change during a session."""
+
+    step_s: float  # interval of value, trend and snapshots
+    length_s: float
+    open_ns: int
+    jitter: float  # standard deviation of the logarithm of a latency
+    maker_inventory_skew: float  # a maker's shift for each lot it holds, ticks
+
+
+@compile_kernel
+def see(floor: Floor, at_ns: int) -> Quotes:
+    """The quotes as they were at a time, or the oldest that are kept."""
+    newest = floor.counters[N_QUOTES] - 1
+    k = newest
+    while k > 0 and k > newest - MEMORY + 1 and floor.seen_ns[k % MEMORY] > at_ns:
+        k -= 1
+    row = floor.seen[k % MEMORY]
+    return Quotes(row[0], row[1], row[2], row[3])
+
+
+@compile_kernel
+def publish(floor: Floor, ts: int) -> None:
+    """Note the quotes if they have changed."""
+    q = quotes_of(floor.state)
+    n = floor.counters[N_QUOTES]
+    last = floor.seen[(n - 1) % MEMORY]
+    same_bid = last[0] == q.bid and last[1] == q.bid_qty
+    if n > 0 and same_bid and last[2] == q.ask and last[3] == q.ask_qty:
+        return
+    floor.seen_ns[n % MEMORY] = ts
+    row = floor.seen[n % MEMORY]
+    row[0], row[1], row[2], row[3] = q.bid, q.bid_qty, q.ask, q.ask_qty
+    floor.counters[N_QUOTES] = n + 1
+
+
+@compile_kernel
+def delay(floor: Floor, rules: Rules, agent: int, way: int) -> int:
+    """One latency of an agent, nanoseconds; 0 is response, 1 entry."""
+    return int(floor.delays_ns[agent, way] * math.exp(rules.jitter * normal(floor.stream)))
+
+
+@compile_kernel
+def dispatch(
+    calendar: Calendar,
+    arrives_ns: int,
+    agent: int,
+    order: tuple[int, int, int, int],
+    handle: int,
+    place: int,
+) -> None:
+    """Send a message on its way: kind, side, price, lots; `place` is a maker's side, or -1."""
+    slot = push(calendar, arrives_ns)
+    if slot >= 0:
+        w = calendar.payloads[slot]
+        w[W_AGENT], w[W_HANDLE], w[W_PLACE] = agent, handle, place
+        w[W_KIND], w[W_SIDE], w[W_PRICE], w[W_QTY] = order
+
+
+@compile_kernel
+def arrive(
+    floor: Floor,
+    calendar: Calendar,
+    p: FlowParams,
+    rules: Rules,
+    fills: npt.NDArray[np.int32],
+    rows: Rows,
+    n: int,
+) -> int:
+    """The exchange takes the next message; returns the number of rows."""
+    ts = next_time(calendar)
+    w = calendar.payloads[pop(calendar)]
+    agent, place = w[W_AGENT], w[W_PLACE]
+    m = floor.message
+    m[M_KIND], m[M_SIDE], m[M_PRICE], m[M_QTY] = w[W_KIND], w[W_SIDE], w[W_PRICE], w[W_QTY]
+    m[M_OWNER], m[M_HANDLE] = agent + 1, w[W_HANDLE]
+    if m[M_KIND] != CANCEL:
+        floor.counters[LAST_ID] += 1
+        m[M_TAG] = floor.counters[LAST_ID]
+    floor.counters[N_MESSAGES] += 1
+    n, ack = send(floor.state, floor.accounts, fills, m, ts, rows, n)
+    if ack[2] > 0 and place >= 0:
+        old = floor.quoted[agent, place]  # of a wake that came before this one was known
+        if old > 0:
+            back = ts + delay(floor, rules, agent, wide(0)) + delay(floor, rules, agent, wide(1))
+            dispatch(calendar, back, agent, (CANCEL, 0, 0, 0), old, wide(-1))
+        floor.quoted[agent, place] = ack[2]
+    elif ack[2] > 0:
+        kind = draw_index(p.lifetime_shares, floor.stream)
+        life = int(p.lifetimes_s[kind] * exponential(floor.stream) * 1e9)
+        known = ts + delay(floor, rules, agent, wide(0))
+        back = known + life + delay(floor, rules, agent, wide(1))
+        dispatch(calendar, back, agent, (CANCEL, 0, 0, 0), ack[2], wide(-1))
+    publish(floor, ts)
+    return n
+
+
+@compile_kernel
+def wake(
+    floor: Floor, calendar: Calendar, p: FlowParams, rules: Rules, trend: float, ts: int
+) -> None:
+    """One agent of a drawn role looks at the market and sends what it decides."""
+    role = draw_index(p.role_shares, floor.stream)
+    first, stop = floor.first_agent[role], floor.first_agent[role + 1]
+    if first == stop:
+        return
+    agent = first + int(uniform(floor.stream) * (stop - first))
+    q = see(floor, ts - delay(floor, rules, agent, wide(0)))
+    arrives = ts + delay(floor, rules, agent, wide(1))
+    value = floor.clock[VALUE_NOW] + floor.errors[agent]
+    if role == MAKER:
+        held = floor.accounts[agent + 1, POSITION]
+        shift = -p.maker_skew * trend - rules.maker_inventory_skew * held
+        bid, ask, qty = quote(q, value, shift, p, floor.stream)
+        for place in range(2):
+            old = floor.quoted[agent, place]
+            if old > 0:
+                dispatch(calendar, arrives, agent, (CANCEL, 0, 0, 0), old, wide(-1))
+                floor.quoted[agent, place] = 0
+        dispatch(calendar, arrives, agent, (LIMIT, 1, bid, qty), wide(0), wide(0))
+        dispatch(calendar, arrives, agent, (LIMIT, -1, ask, qty), wide(0), wide(1))
+        return
+    order = decide(role, q, value, trend, floor.parents, p, floor.stream)
+    dispatch(calendar, arrives, agent, order, wide(0), wide(-1))
+
+
+@compile_kernel
+def advance(
+    floor: Floor,
+    calendar: Calendar,
+    p: FlowParams,
+    value: OUParams,
+    rules: Rules,
+    fills: npt.NDArray[np.int32],
+    rows: Rows,
+    n: int,
+) -> int:
+    """Run one step of the session; returns the number of rows."""
+    clock = floor.clock
+    now, end = clock[SECONDS], clock[SECONDS] + rules.step_s
+    end_ns = rules.open_ns + round(end * 1e9)
+    q = quotes_of(floor.state)
+    mid = (q.bid + q.ask) / 2.0 if q.bid != 0 and q.ask != 0 else clock[VALUE_NOW]
+    clock[MEAN] += (1.0 - math.exp(-rules.step_s / p.trend_s)) * (mid - clock[MEAN])
+    trend = mid - clock[MEAN]
+    u = min(max(now / rules.length_s, 0.0), 1.0)
+    base = base_rate(p, u)
+    hear_news(floor.excitation, rules.step_s, u, p, floor.stream)
+    while True:
+        coming = next_act(floor.excitation, now, end, base, p, floor.stream)
+        until = end_ns if coming >= end else rules.open_ns + int(coming * 1e9)
+        while next_time(calendar) <= until:
+            n = arrive(floor, calendar, p, rules, fills, rows, n)
+        if coming >= end:
+            break
+        now = coming
+        wake(floor, calendar, p, rules, trend, until)
+    passed = rules.step_s * activity(floor.excitation, base, p)
+    clock[SECONDS] = end
+    clock[VALUE_NOW] = step_ou(clock[VALUE_NOW], passed, value, floor.stream)
+    floor.counters[N_STEPS] += 1
+    return n

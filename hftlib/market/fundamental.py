@@ -1,0 +1,95 @@
+"""The value that informed participants trade on: two processes, exact in time.
+
+An Ornstein-Uhlenbeck value with rare large shocks drives `market.simulator`,
+a Merton jump-diffusion `market.batch`. Both steps are exact for any interval,
+except that shocks and jumps land at its end.
+
+Sources: Byrd, Hybinette & Balch (2020), ABIDES (OU value with megashocks);
+Merton (1976), Option pricing when underlying stock returns are discontinuous.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from hftlib.compute import compile_kernel
+from hftlib.market.draws import Stream, normal, open_streams, poisson
+
+
+class OUParams(NamedTuple):
+    """Ornstein-Uhlenbeck value with normal shocks at Poisson times; prices in ticks."""
+
+    mean: float  # ticks
+    reversion_hz: float  # 1 / mean time to return, 1 / s
+    volatility: float  # ticks / sqrt(s)
+    shock_hz: float  # shocks a second
+    shock_scale: float  # standard deviation of a shock, ticks
+
+
+class JumpParams(NamedTuple):
+    """Geometric Brownian motion with log-normal jumps at Poisson times."""
+
+    start: float  # ticks
+    drift: float  # expected growth, 1 / s
+    volatility: float  # 1 / sqrt(s)
+    jump_hz: float  # jumps a second
+    jump_mean: float  # mean of a jump's logarithm
+    jump_scale: float  # standard deviation of a jump's logarithm
+
+
+@compile_kernel
+def step_ou(value: float, seconds: float, p: OUParams, stream: Stream) -> float:
+    """The value `seconds` later."""
+    decay = math.exp(-p.reversion_hz * seconds)
+    if p.reversion_hz > 0:
+        variance = p.volatility**2 * (1 - decay**2) / (2 * p.reversion_hz)
+    else:
+        variance = p.volatility**2 * seconds
+    value = p.mean + (value - p.mean) * decay + math.sqrt(variance) * normal(stream)
+    for _ in range(poisson(stream, p.shock_hz * seconds)):
+        value += p.shock_scale * normal(stream)
+    return value
+
+
+@compile_kernel
+def step_jump(value: float, seconds: float, p: JumpParams, stream: Stream) -> float:
+    """The value `seconds` later; its expectation grows by `drift` alone."""
+    compensator = p.jump_hz * (math.exp(p.jump_mean + p.jump_scale**2 / 2) - 1)
+    growth = (p.drift - p.volatility**2 / 2 - compensator) * seconds
+    growth += p.volatility * math.sqrt(seconds) * normal(stream)
+    for _ in range(poisson(stream, p.jump_hz * seconds)):
+        growth += p.jump_mean + p.jump_scale * normal(stream)
+    return value * math.exp(growth)
+
+
+@njit
+def _walk_ou(path: npt.NDArray[np.float64], seconds: float, p: OUParams, stream: Stream) -> None:
+    for i in range(1, len(path)):
+        path[i] = step_ou(path[i - 1], seconds, p, stream)
+
+
+@njit
+def _walk_jump(
+    path: npt.NDArray[np.float64], seconds: float, p: JumpParams, stream: Stream
+) -> None:
+    for i in range(1, len(path)):
+        path[i] = step_jump(path[i - 1], seconds, p, stream)
+
+
+def simulate_ou(n_steps: int, seconds: float, p: OUParams, seed: int) -> npt.NDArray[np.float64]:
+    """Path of shape (n_steps + 1,), ticks, from the mean, one value every `seconds`."""
+    path = np.full(n_steps + 1, float(p.mean))
+    _walk_ou(path, seconds, p, open_streams(seed, 0)[0])
+    return path
+
+
+def simulate_jump(
+    n_steps: int, seconds: float, p: JumpParams, seed: int
+) -> npt.NDArray[np.float64]:
+    """Path of shape (n_steps + 1,), ticks, from `start`, one value every `seconds`."""
+    path = np.full(n_steps + 1, float(p.start))
+    _walk_jump(path, seconds, p, open_streams(seed, 0)[0])
+    return path

@@ -1,27 +1,22 @@
 """`python -m benchmarks [--peers PYTHON]`: measure speed, write `reports/benchmarks.json`.
 
-Everything runs on one core. A value is the median of `N_REPEATS` timings of
-wall time after a warm-up that compiles the kernels; a peer's timings alternate
-with ours, so that a drift of the machine touches both. Bars are synthetic,
+Everything runs on one core, as `timing` says. Bars are synthetic,
 actions are uniform and drawn beforehand: the time is the environment's alone,
 its resets included.
 """
 
 import argparse
-import json
 import os
-import statistics
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from benchmarks.engine import measure_engine
+from benchmarks.timing import Result, compare_speeds, median_seconds, time_call
 from hftlib.agents.online import PPOSettings, train_ppo
 from hftlib.config import load
 from hftlib.data.panel import BarPanel
@@ -31,25 +26,11 @@ from hftlib.features.indicators import compute_features
 from hftlib.paths import project_root, write_json
 from hftlib.portfolio.costs import Costs
 
-N_REPEATS = 7
 N_BARS = 10_000
 N_FEATURES = 10
 N_COPIES = 1_024
 WINDOW_BARS = 60
 FEE_BPS = 1.0
-PEER_TIMEOUT_S = 120
-
-
-@dataclass(frozen=True)
-class Result:
-    """One figure; `peer_value` is in the same unit, `target` is a floor."""
-
-    name: str
-    value: float | None
-    unit: str
-    peer: str | None = None
-    peer_value: float | None = None
-    target: float | None = None
 
 
 def make_bars(n_bars: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -84,19 +65,6 @@ def make_rules(window_bars: int, episode_bars: int) -> TradingRules:
     return TradingRules(costs, window_bars, episode_bars, allow_short=True)
 
 
-def time_call(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def median_seconds(call: Callable[[], object]) -> float:
-    """Median of `N_REPEATS` calls after one that does not count."""
-    call()
-    return statistics.median(time_call(call) for _ in range(N_REPEATS))
-
-
 def walk_single(env: TradingEnv, actions: list[int]) -> None:
     """Step one environment through `actions`."""
     env.reset(seed=0)
@@ -106,59 +74,31 @@ def walk_single(env: TradingEnv, actions: list[int]) -> None:
             env.reset()
 
 
-def run_peer(python: str, task: Path) -> tuple[str, float] | None:
-    """Name and steps a second of gym-trading-env; None, and why on the screen, if it fails."""
-    script = Path(__file__).with_name("peer_gym_trading_env.py")
-    try:
-        done = subprocess.run(
-            [python, script, task], capture_output=True, text=True, timeout=PEER_TIMEOUT_S
-        )
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"exit status {done.returncode}, {reason}")
-        answer = json.loads(done.stdout.splitlines()[-1])
-        return answer["peer"], answer["steps_per_s"]
-    except (OSError, subprocess.TimeoutExpired, RuntimeError, ValueError, IndexError) as fault:
-        print(f"gym-trading-env could not be measured with {python}: {fault}; its figures are null")
-        return None
-
-
 def measure_single(peers: str | None) -> list[Result]:
     """One copy against the peer, on the same bars and the same sequence of actions.
 
-    An action is a move of the position here and a target position there. The
-    ratio is the median over neighbouring runs, hence not exactly the quotient
-    of the two medians.
+    An action is a move of the position here and a target position there.
     """
     rng = np.random.default_rng(0)
     panel = make_panel(N_BARS, rng)
     env = TradingEnv(panel, make_rules(WINDOW_BARS, episode_bars=N_BARS))
     actions = rng.integers(3, size=3 * N_BARS).tolist()
     walk_single(env, actions[:500])
-    ours: list[float] = []
-    theirs: list[float] = []
-    peer = None
     with tempfile.TemporaryDirectory() as folder:
         task = Path(folder) / "task.npz"
         arrays = {"open": panel.open, "close": panel.close, "features": panel.features}
         np.savez(task, actions=actions, window_bars=WINDOW_BARS, fee_bps=FEE_BPS, **arrays)
-        for _ in range(N_REPEATS):
-            ours.append(len(actions) / time_call(lambda: walk_single(env, actions)))
-            answer = None if peers is None else run_peer(peers, task)
-            if answer is None:
-                peers = None  # do not fail again
-            else:
-                peer, speed = answer
-                theirs.append(speed)
-    if len(theirs) < N_REPEATS:
-        peer, peer_value, ratio = None, None, None
-    else:
-        peer_value = statistics.median(theirs)
-        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    value = statistics.median(ours)
+        compared = compare_speeds(
+            lambda: len(actions) / time_call(lambda: walk_single(env, actions)),
+            "gym_trading_env",
+            peers,
+            task,
+        )
+    peer, peer_value = compared.peer, compared.peer_value
+    one = None if peer is None else 1.0
     return [
-        Result("trading_env_window_60x10", value, "steps/s", peer, peer_value, 100_000),
-        Result("trading_env_over_peer", ratio, "times", peer, None if peer is None else 1.0, 3),
+        Result("trading_env_window_60x10", compared.value, "steps/s", peer, peer_value, 100_000),
+        Result("trading_env_over_peer", compared.ratio, "times", peer, one, 3),
     ]
 
 
@@ -185,11 +125,8 @@ def measure_ppo() -> Result:
     fields = PPOSettings.__dataclass_fields__
     settings = PPOSettings(**{key: getattr(params.single_agent, key) for key in fields})
     n_steps = train_ppo(train, validation, rules, settings, seed=0).curve[-1].step
-    seconds = [
-        time_call(lambda: train_ppo(train, validation, rules, settings, seed=0))
-        for _ in range(N_REPEATS)
-    ]
-    return Result("train_ppo", n_steps / statistics.median(seconds), "env-steps/s")
+    seconds = median_seconds(lambda: train_ppo(train, validation, rules, settings, seed=0))
+    return Result("train_ppo", n_steps / seconds, "env-steps/s")
 
 
 def measure_features() -> Result:
@@ -253,6 +190,7 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     results = []
     for measure in (
+        lambda: measure_engine(peers),
         lambda: measure_single(peers),
         lambda: [measure_vector("trading_vec_env_window_60x10", WINDOW_BARS, 1_000_000)],
         lambda: [measure_vector("trading_vec_env_window_1x10", 1, 10_000_000)],

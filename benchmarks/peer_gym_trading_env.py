@@ -52,7 +52,7 @@ def main() -> None:
     )
     run_steps(env, actions[:500])
     speed = run_steps(env, actions)
-    print(json.dumps({"peer": f"{PACKAGE} {version(PACKAGE)}", "steps_per_s": speed}))
+    print(json.dumps({"peer": f"{PACKAGE} {version(PACKAGE)}", "speed": speed}))
 
 
 if __name__ == "__main__":

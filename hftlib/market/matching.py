@@ -20,7 +20,6 @@ from hftlib.market.ladder import (
     HANDLE,
     HEAD,
     LAST_PRICE,
-    MAX_LOTS,
     MAX_PRICE,
     N_LIVE,
     NEXT,
@@ -255,7 +254,7 @@ def submit(
         return n_fills, BAD_SIDE, 0, 0, 0
     if kind not in (MARKET, CANCEL, REDUCE) and (price < 1 or price > MAX_PRICE):
         return n_fills, BAD_PRICE, 0, 0, 0
-    if kind != CANCEL and (qty < 1 or qty > MAX_LOTS):
+    if kind != CANCEL and qty < 1:
         return n_fills, BAD_QTY, 0, 0, 0
     if owner < 0 or owner >= len(accounts):
         return n_fills, BAD_OWNER, 0, 0, 0

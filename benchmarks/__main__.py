@@ -1,6 +1,7 @@
 """`python -m benchmarks [--peers PYTHON]`: measure speed, write `reports/benchmarks.json`.
 
-Everything runs on one core, as `timing` says. Bars are synthetic,
+Everything runs on one core, as `timing` says, but the batch of books and the
+preparation of data, which use all. Bars are synthetic,
 actions are uniform and drawn beforehand: the time is the environment's alone,
 its resets included.
 """
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.engine import measure_engine
+from benchmarks.market import measure_batch, measure_preparation, measure_session
 from benchmarks.timing import Result, compare_speeds, median_seconds, time_call
 from hftlib.agents.online import PPOSettings, train_ppo
 from hftlib.config import load
@@ -167,16 +169,25 @@ def print_table(results: list[Result]) -> None:
     print(row.format("benchmark", "value", "unit", "peer", "target"))
     for result in results:
         verdict = ""
-        if result.target is not None:
-            goal = format_number(result.target)
+        for limit, sign in ((result.target, 1), (result.ceiling, -1)):
+            if limit is None:
+                continue
+            goal, value = format_number(limit), format_number(result.value)
             if result.value is None:
                 verdict = f"not measured, target {goal}"
-            elif result.value >= result.target:
-                verdict = f"met: {format_number(result.value)} >= {goal}"
+            elif sign * result.value >= sign * limit:
+                verdict = f"met: {value} {'>=' if sign > 0 else '<='} {goal}"
             else:
-                verdict = f"not met: {format_number(result.value)} < {goal}"
+                verdict = f"not met: {value} {'<' if sign > 0 else '>'} {goal}"
         value, peer = format_number(result.value), format_number(result.peer_value)
         print(row.format(result.name, value, result.unit, peer, verdict).rstrip())
+
+
+def stay_on_one_core() -> list[Result]:
+    """Pin this process, and those it starts, to one core; measures nothing."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    return []
 
 
 def main() -> None:
@@ -186,10 +197,13 @@ def main() -> None:
     peers = parser.parse_args().peers
     if peers is None:
         print("no --peers given: the figures of peers are null")
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     results = []
     for measure in (
+        lambda: measure_batch(100, 60_000),
+        lambda: measure_batch(1, 300_000),
+        measure_preparation,
+        stay_on_one_core,
+        measure_session,
         lambda: measure_engine(peers),
         lambda: measure_single(peers),
         lambda: [measure_vector("trading_vec_env_window_60x10", WINDOW_BARS, 1_000_000)],

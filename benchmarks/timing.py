@@ -19,7 +19,7 @@ PEER_TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Result:
-    """One figure; `peer_value` is in the same unit, `target` is a floor."""
+    """One figure; `peer_value` is in the same unit, `target` is a floor, `ceiling` a limit."""
 
     name: str
     value: float | None
@@ -27,6 +27,7 @@ class Result:
     peer: str | None = None
     peer_value: float | None = None
     target: float | None = None
+    ceiling: float | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import os
 import sys
 from datetime import date
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -75,6 +76,25 @@ class Base(Section):
     )
 
 
+class Simulation(Section):
+    n_sessions: Annotated[Integer, Field(ge=4)] = Field(
+        description="trading days of each simulator, one seed a day"
+    )
+    first_day: Day = Field(description="first of these days; weekends are left out")
+    session_minutes: Annotated[Integer, Field(ge=2, le=390)] = Field(
+        description="length of a day from 09:30, minutes"
+    )
+    snapshot_ms: Annotated[Integer, Field(ge=100, multiple_of=100)] = Field(
+        description="interval between two book snapshots, ms"
+    )
+    levels: Annotated[Integer, Field(ge=5, le=50)] = Field(
+        description="prices a side in a book snapshot"
+    )
+    n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
+        description="bootstrap samples behind each interval of one session"
+    )
+
+
 class Ingestion(Section):
     max_gap_bars: Annotated[Number, Field(gt=1)] = Field(
         description="a step longer than this many median bar intervals is reported as a gap"
@@ -88,6 +108,9 @@ class Features(Section):
     n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
         description="bootstrap samples behind each interval"
     )
+    horizons_snapshots: Annotated[
+        tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1), Distinct
+    ] = Field(description="horizons of the book features' information, snapshots")
 
 
 class Datasets(Section):
@@ -105,13 +128,34 @@ class Datasets(Section):
     leak_horizon_bars: Annotated[Integer, Field(ge=2)] = Field(
         description="label horizon of the leakage demonstration, bars"
     )
+    book_train_end: Day = Field(description="last day of the book's training split")
+    book_dev_end: Day = Field(description="last day of its development split")
+    book_val_end: Day = Field(description="last day of its validation; the test split follows")
+    book_window: Annotated[Integer, Field(ge=1)] = Field(
+        description="snapshots in one window of the book's tensors"
+    )
+    book_horizon: Annotated[Integer, Field(ge=1)] = Field(
+        description="horizon of the book's label, snapshots"
+    )
+    book_purge: Annotated[Integer, Field(ge=0)] = Field(
+        description="snapshots dropped before a boundary of the book's splits"
+    )
+    book_embargo: Annotated[Integer, Field(ge=0)] = Field(
+        description="snapshots dropped after such a boundary"
+    )
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> Self:
-        if self.train_end >= self.validation_end:
-            raise ValueError(
-                f"train_end {self.train_end} must be before validation_end {self.validation_end}"
-            )
+        for names in (
+            ("train_end", "validation_end"),
+            ("book_train_end", "book_dev_end", "book_val_end"),
+        ):
+            for before, after in pairwise(names):
+                if getattr(self, before) >= getattr(self, after):
+                    raise ValueError(
+                        f"{before} {getattr(self, before)} must be before "
+                        f"{after} {getattr(self, after)}"
+                    )
         return self
 
 
@@ -196,6 +240,7 @@ class Figures(Section):
 
 class Params(Section):
     base: Base
+    simulation: Simulation
     ingestion: Ingestion
     features: Features
     datasets: Datasets

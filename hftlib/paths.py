@@ -46,6 +46,26 @@ class Paths:
         return self.root / "data/raw/bars"
 
     @property
+    def raw_lobster(self) -> Path:
+        """The user's own LOBSTER days."""
+        return self.root / "data/raw/lobster"
+
+    @property
+    def raw_depth(self) -> Path:
+        """The user's own captures of an exchange's depth feed."""
+        return self.root / "data/raw/depth"
+
+    @property
+    def simulated(self) -> Path:
+        """Folder: snapshots and messages of the simulated sessions."""
+        return self.root / "data/market/simulated"
+
+    @property
+    def book(self) -> Path:
+        """Folder: clean snapshots and messages of every source, one file a session."""
+        return self.root / "data/market/book"
+
+    @property
     def bars(self) -> Path:
         """Clean bars of every source."""
         return self.root / "data/market/bars.parquet"
@@ -64,6 +84,11 @@ class Paths:
     def bar_datasets(self) -> Path:
         """Folder: train, validation and test panels, and the scaler."""
         return self.root / "data/datasets/bars"
+
+    @property
+    def book_datasets(self) -> Path:
+        """Folder: train, dev, val and test tensors of the book, and the scaler."""
+        return self.root / "data/datasets/book"
 
     def model(self, algo: str) -> Path:
         """Folder: weights of each seed and the manifest."""

@@ -28,6 +28,11 @@ COLOURS = {
     "train": "#0072B2",
     "validation": "#E69F00",
     "test": "#009E73",
+    "dev": "#56B4E9",
+    "val": "#E69F00",
+    "abides": "#0072B2",
+    "jaxlob": "#009E73",
+    "OU snapshots": "#999999",
 }
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 
@@ -147,6 +152,7 @@ def information_figure(table: pd.DataFrame, horizon_bars: int) -> go.Figure:
         )
         figure.add_vline(x=0, line={"color": "#5b6876", "dash": "dot"}, row=1, col=column)
     figure.update_xaxes(title="rank correlation with the return ahead")
+    figure.update_yaxes(autorange="reversed")
     figure.update_layout(margin={"l": 140})
     return figure
 

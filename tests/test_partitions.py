@@ -13,6 +13,7 @@ from hftlib.data.partitions import (
     HIVE,
     Partition,
     PartitionError,
+    Partitions,
     iter_partitions,
     list_partitions,
     read_partition,
@@ -98,6 +99,21 @@ def test_partitions_come_sorted_and_one_at_a_time(tmp_path, monkeypatch):
         assert key == keys[count - 1] and len(opened) == count
         assert set(frame["symbol"]) == {key.symbol}
     assert count == len(keys)
+
+
+def test_partitions_can_be_gone_through_again_and_stay_those_of_the_first_time(tmp_path):
+    keys = [KEY._replace(symbol=symbol) for symbol in ("A", "B")]
+    for key in keys:
+        write_partition(tmp_path, make_messages(5, key), MESSAGES)
+    tables = Partitions(tmp_path)
+    write_partition(tmp_path, make_messages(5), MESSAGES)
+    assert len(tables) == 2
+    for _ in range(3):
+        for key, frame in zip(keys, tables, strict=True):
+            pd.testing.assert_frame_equal(frame, make_messages(5, key))
+    keys[1].path(tmp_path).unlink()
+    with pytest.raises(PartitionError, match="no partition lobster/B/2012-06-21"):
+        list(tables)
 
 
 def test_a_filter_opens_only_the_files_and_row_groups_that_can_match(tmp_path, monkeypatch):

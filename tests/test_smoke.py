@@ -21,7 +21,13 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.smoke
 
 TINY = {
-    "features": {"n_bootstrap": 20, "horizons_bars": [1]},
+    "simulation": {"n_sessions": 4, "session_minutes": 3, "n_bootstrap": 20},
+    "features": {"n_bootstrap": 20, "horizons_bars": [1], "horizons_snapshots": [1]},
+    "datasets": {
+        "book_train_end": "2024-01-02",
+        "book_dev_end": "2024-01-03",
+        "book_val_end": "2024-01-04",
+    },
     "single_agent": {
         "n_seeds": 2,
         "total_steps": 2_048,
@@ -39,6 +45,8 @@ ENTRIES = [
     "notebooks",
     "hftlib",
     "data/raw/bars/README.md",
+    "data/raw/depth/README.md",
+    "data/raw/lobster/README.md",
     "dvc.yaml",
     "params.yaml",
     ".dvcignore",
@@ -122,7 +130,7 @@ def test_hashes_in_the_reports_are_those_of_dvc(tree):
 def test_the_index_links_every_report_and_all_exist(tree):
     folder, _ = tree
     links = re.findall(r'<td><a href="([^"]+)"', (folder / "reports/index.html").read_text())
-    assert len(links) == 6
+    assert len(links) == 7
     for link in links:
         assert (folder / "reports" / link).is_file()
 

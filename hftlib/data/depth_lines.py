@@ -19,7 +19,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hftlib.data.ingest import _longest_rise
+from hftlib.data.ingest import longest_rise
 
 DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 TIME = re.compile(rb"[0-9]{19}")  # nanoseconds have 19 digits from 2001 to 2286
@@ -253,5 +253,5 @@ def _rising(stamps: list[int], floor: int) -> list[bool]:
     late = [stamp for stamp in stamps if stamp >= floor]
     if all(a <= b for a, b in pairwise(late)):
         return kept
-    rise = iter(_longest_rise(late).tolist())
+    rise = iter(longest_rise(late).tolist())
     return [keep and next(rise) for keep in kept]

@@ -167,11 +167,11 @@ def _in_time_order(raw: RawBars) -> pd.DataFrame:
     misplaced = pd.Series(False, index=table.index)
     times = table["time"].dropna()
     if not times.is_monotonic_increasing:
-        misplaced[times.index] = ~_longest_rise(times.astype("int64").tolist())
+        misplaced[times.index] = ~longest_rise(times.astype("int64").tolist())
     return table.assign(misplaced=misplaced)
 
 
-def _longest_rise(values: list[int]) -> npt.NDArray[np.bool_]:
+def longest_rise(values: list[int]) -> npt.NDArray[np.bool_]:
     """Members of a longest non-decreasing subsequence, by patience sorting.
 
     One wrong stamp, early or late, thus condemns itself and not its neighbours.

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from hftlib.data.ingest import _longest_rise
+from hftlib.data.ingest import longest_rise
 from hftlib.market.tape import ADD, EVENT_NAMES, EXECUTE, HALT
 from hftlib.schema import Column, Schema
 
@@ -142,7 +142,7 @@ def check_messages(rows: Rows, span_ns: tuple[int, int], tick: int) -> None:
     at = np.flatnonzero(rows.is_good)
     if (np.diff(time[at]) >= 0).all():
         return
-    late = at[~_longest_rise(time[at].tolist())]
+    late = at[~longest_rise(time[at].tolist())]
     if 2 * len(late) > len(at):
         raise LobsterError(
             f"{rows.file}: {len(late)} of {len(at)} rows are out of time order; "

@@ -126,3 +126,20 @@ def iter_partitions(root: Path) -> Iterator[tuple[Partition, pd.DataFrame]]:
     """Partitions and their tables in the order of `list_partitions`, one in memory at a time."""
     for partition in list_partitions(root):
         yield partition, read_partition(root, partition)
+
+
+class Partitions:
+    """Tables below a root, one session at a time, as often as asked.
+
+    Each iteration reads the files anew, those that were there at first, so
+    that code which needs several passes holds one table at a time.
+    """
+
+    def __init__(self, root: Path):
+        self._root, self._partitions = root, list_partitions(root)
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        return (read_partition(self._root, partition) for partition in self._partitions)

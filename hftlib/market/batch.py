@@ -19,16 +19,15 @@ import numpy.typing as npt
 from hftlib.compute import compile_kernel
 from hftlib.market.book import ACK_FIELDS, FILL_FIELDS, MESSAGE_FIELDS, BookError, open_books
 from hftlib.market.draws import open_streams
-from hftlib.market.flow import N_PARENTS, N_SCALES, FlowParams
+from hftlib.market.flow import N_PARENTS, N_SCALES, FlowParams, check_flow
 from hftlib.market.fundamental import JumpParams
-from hftlib.market.ladder import CAPACITY, N_REFUSED, read_depth, wide
+from hftlib.market.ladder import CAPACITY, N_REFUSED, TRADED, read_depth, wide
 from hftlib.market.lane import (
     LAST_ID,
     MEAN,
     N_CLOCK,
     N_COUNTERS,
     N_STEPS,
-    N_UNLISTED,
     SECONDS,
     Lane,
     Session,
@@ -44,7 +43,7 @@ from hftlib.market.matching import (
     M_TAG,
     POSITION,
 )
-from hftlib.market.record import N_COLUMNS, send, tape_of, write_snapshot
+from hftlib.market.record import N_COLUMNS, check_plan, check_room, send, tape_of, write_snapshot
 from hftlib.market.tape import Recording
 
 BOOKS_A_THREAD = 16  # fewer are not worth a thread
@@ -85,7 +84,7 @@ def _run(
             lanes.message[b],
         )
         mine, n = rows[b], wide(0)
-        now = session.open_ns + int(lane.clock[SECONDS] * 1e9)
+        now = session.open_ns + round(lane.clock[SECONDS] * 1e9)
         for k in range(messages.shape[1]):
             m = messages[b, k]
             if m[M_KIND] == 0:
@@ -110,7 +109,6 @@ def _open(
     lanes: Lane,
     p: FlowParams,
     value: JumpParams,
-    start_s: float,
     fills: npt.NDArray[np.int32],
     rows: npt.NDArray[np.int64],
 ) -> None:
@@ -127,7 +125,7 @@ def _open(
             lanes.counters[b],
             lanes.message[b],
         )
-        open_lane(lane, p, value, start_s, fills, rows)
+        open_lane(lane, p, value, fills, rows)
 
 
 @compile_kernel
@@ -203,12 +201,16 @@ class BatchMarket:
         capacity: int = 1024,
         n_threads: int = 1,
     ) -> None:
-        if n_books < 1 or n_owners < 1 or step_ms <= 0 or session_s <= 0 or warm_up_s < 0:
+        if n_books < 1 or n_owners < 1 or step_ms <= 0 or session_s <= 0:
             raise BookError(
                 f"n_books {n_books}, n_owners {n_owners}, step_ms {step_ms} and session_s "
-                f"{session_s} must be positive, warm_up_s {warm_up_s} not negative"
+                f"{session_s} must be positive"
             )
-        self.flow, self.value = flow, value
+        if first_book < 0 or warm_up_s < 0:
+            raise BookError(
+                f"first_book {first_book} and warm_up_s {warm_up_s} must not be negative"
+            )
+        self.flow, self.value = check_flow(flow), value
         self.session = Session(step_ms / 1000.0, session_s, open_ns)
         self.lanes = Lane(
             state=open_books(n_books, window, capacity),
@@ -233,10 +235,11 @@ class BatchMarket:
         self._no_rows = np.empty((n_books, 0, N_COLUMNS), dtype=np.int64)
         self._no_snapshots = np.empty((n_books, 0, 3), dtype=np.int64)
         warm_up = round(warm_up_s / self.session.step_s)
-        start_s = -warm_up * self.session.step_s
-        _open(self.lanes, flow, value, start_s, self._fills[0], self._no_rows[0])
+        self.lanes.counters[:, N_STEPS] = -warm_up
+        self.lanes.clock[:, SECONDS] = -warm_up * self.session.step_s
+        _open(self.lanes, self.flow, value, self._fills[0], self._no_rows[0])
         self._advance(self._no_messages, self._no_acks, warm_up)
-        self.lanes.counters[:, N_STEPS] = 0
+        self.lanes.state[:, TRADED] = 0
 
     @property
     def n_books(self) -> int:
@@ -257,13 +260,13 @@ class BatchMarket:
             Columns are `book.ACK_FIELDS`. What resting orders earned later in
             the step shows in `lanes.accounts`.
         """
-        if messages is None:
-            messages = self._no_messages
-        shape = (self.n_books, len(MESSAGE_FIELDS))
-        if messages.dtype != np.int32 or messages.shape[::2] != shape:
+        messages = self._no_messages if messages is None else messages.copy()  # tags are written
+        shape = messages.shape[:1], messages.shape[2:]
+        expected = (self.n_books,), (len(MESSAGE_FIELDS),)
+        if messages.dtype != np.int32 or shape != expected:
             raise BookError(
-                f"messages: expected int32 of shape ({shape[0]}, n_messages, {shape[1]}), "
-                f"received {messages.dtype} of shape {messages.shape}"
+                f"messages: expected int32 of shape ({self.n_books}, n_messages, "
+                f"{len(MESSAGE_FIELDS)}), received {messages.dtype} of shape {messages.shape}"
             )
         acks = np.zeros((*messages.shape[:2], len(ACK_FIELDS)), dtype=np.int32)
         self._advance(messages, acks, 1)
@@ -275,7 +278,16 @@ class BatchMarket:
         0 spread, ticks · 1 imbalance at the best · 2 mid less its running
         mean, ticks · 3 lots held · then for each of three levels the bid's
         distance from the mid in ticks and lots, and the ask's; 0 where empty.
+        Prices are 0 where one side of the book is.
+
+        Raises
+        ------
+        BookError
+            If the owner has no account.
         """
+        n_owners = self.lanes.accounts.shape[1]
+        if not 0 <= owner < n_owners:
+            raise BookError(f"owner {owner}: expected one of the {n_owners} accounts, from 0")
         observation = np.empty((self.n_books, OBSERVATION_SIZE), dtype=np.float32)
         self._share(
             lambda t, part: _observe(self._lanes(part), owner, observation[part], self._depth[t])
@@ -291,7 +303,13 @@ class BatchMarket:
             Steps between two book snapshots.
         levels : int
             Prices a side in a snapshot.
+
+        Raises
+        ------
+        BookError
+            If a number is not positive, or a step too long for its events.
         """
+        check_plan(n_steps, snapshot_every, levels)
         columns = 3 + 4 * levels
         kept = np.zeros((self.n_books, n_steps // snapshot_every + 1, columns), dtype=np.int64)
         n_kept = np.zeros(self.n_books, dtype=np.int64)
@@ -303,6 +321,7 @@ class BatchMarket:
             n_rows = self._advance(
                 self._no_messages, self._no_acks, n_steps, done, rows, kept, n_kept, snapshot_every
             )
+            check_room(n_rows.max(), room)
             for b, n in enumerate(n_rows):
                 parts[b].append(rows[b, :n].copy())
         return [
@@ -312,9 +331,8 @@ class BatchMarket:
 
     @property
     def n_lost(self) -> int:
-        """Orders that found no room in a book or in its list of cancels; 0 in a sound run."""
-        refused = self.lanes.state[:, N_REFUSED].sum()
-        return int(refused + self.lanes.counters[:, N_UNLISTED].sum())
+        """Orders that found no room in a book; 0 in a sound run."""
+        return int(self.lanes.state[:, N_REFUSED].sum(dtype=np.int64))
 
     def _advance(
         self,
@@ -353,7 +371,7 @@ class BatchMarket:
         return counts[1]
 
     def _lanes(self, part: slice) -> Lane:
-        return Lane(*(array[part] for array in self.lanes))
+        return Lane._make(array[part] for array in self.lanes)
 
     def _share(self, task: Callable[[int, slice], None]) -> None:
         """Run `task(thread, books)` for each thread's books."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hftlib.compute import compile_kernel
 
-PAYLOAD = 8
+PAYLOAD = 8  # numbers an entry, one line of the cache
 # counters: entries waiting, entries ever made, entries that found no room
 N_WAITING, N_WRITTEN, N_OVERFLOWN = range(3)
 

@@ -22,7 +22,7 @@ GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
 ONE = np.uint64(1)
-SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(12)
 
 
 @compile_kernel
@@ -37,7 +37,7 @@ def mix(z: np.uint64) -> np.uint64:
 def uniform(stream: Stream) -> float:
     """The stream's next number, uniform on the open interval (0, 1)."""
     stream[1] += ONE
-    return float((mix(stream[0] + stream[1] * GAMMA) >> SHIFTS[3]) + 0.5) * 2.0**-53
+    return float((mix(stream[0] + stream[1] * GAMMA) >> SHIFTS[3]) + 0.5) * 2.0**-52
 
 
 @compile_kernel
@@ -55,11 +55,11 @@ def normal(stream: Stream) -> float:
 
 @compile_kernel
 def poisson(stream: Stream, mean: float) -> int:
-    """Poisson count by multiplication; meant for means of a few units at most."""
-    count, product, floor = 0, uniform(stream), math.exp(-mean)
-    while product > floor:
+    """Poisson count: arrivals at unit rate before `mean`; takes time in proportion to it."""
+    count, time = 0, exponential(stream)
+    while time < mean:
         count += 1
-        product *= uniform(stream)
+        time += exponential(stream)
     return count
 
 
@@ -72,7 +72,14 @@ def open_streams(seed: int, names: npt.ArrayLike) -> Stream:
     """Streams of shape (n, 2), one for each of n distinct whole numbers `names`.
 
     The stream of a name depends on `seed` and the name alone.
+
+    Raises
+    ------
+    ValueError
+        If the seed is no whole number of 64 bits.
     """
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed {seed}: expected a whole number in [0, 2**64)")
     keys = np.atleast_1d(np.asarray(names, dtype=np.uint64))
     streams = np.zeros((len(keys), 2), dtype=np.uint64)
     for number, name in enumerate(keys):

@@ -1,7 +1,8 @@
 """Agents, their latencies and one exchange: the kernels of `market.simulator`.
 
-An agent sees the quotes of a moment ago and its orders arrive a moment later;
-both delays are its own, with jitter. Each agent owns its orders and account.
+An agent sees the quotes of a moment ago, hears of its fills a moment later and
+its orders arrive a moment later; the delays are its own, with jitter. Each
+agent owns its orders and account.
 Makers cancel what they have quoted before they quote anew; all others give
 each resting order a lifetime when it is acknowledged.
 """
@@ -31,6 +32,9 @@ from hftlib.market.fundamental import OUParams, step_ou
 from hftlib.market.ladder import wide
 from hftlib.market.matching import (
     CANCEL,
+    F_CAUSE,
+    F_MAKER_OWNER,
+    F_QTY,
     LIMIT,
     M_HANDLE,
     M_KIND,
@@ -39,19 +43,20 @@ from hftlib.market.matching import (
     M_QTY,
     M_SIDE,
     M_TAG,
-    POSITION,
+    TRADE,
 )
 from hftlib.market.record import Rows, quotes_of, send
 
-# clock: seconds since the open; value and running mean of the mid, ticks
-SECONDS, VALUE_NOW, MEAN = range(3)
-N_CLOCK = 3
-# counters: last order id; messages that reached the exchange; quotes ever seen; steps
+# clock: seconds since the open; value and running mean of the mid, ticks; pace of the market
+SECONDS, VALUE_NOW, MEAN, PACE = range(4)
+N_CLOCK = 4
+# counters: last order id; messages that reached the exchange; quotes ever published; steps
+# since the open
 LAST_ID, N_MESSAGES, N_QUOTES, N_STEPS = range(4)
 N_COUNTERS = 4
-# payload of the calendar
+# payload of the calendar; kind 0 tells a maker of lots it has bought
 W_AGENT, W_KIND, W_SIDE, W_PRICE, W_QTY, W_HANDLE, W_PLACE = range(7)
-MEMORY = 1024  # quotes kept for those who see them late
+MEMORY = 4096  # quotes kept for those who see them late
 
 
 class Floor(NamedTuple):
@@ -69,8 +74,10 @@ class Floor(NamedTuple):
     delays_ns: npt.NDArray[np.float64]  # (n_agents, 2), median response and entry latency
     errors: npt.NDArray[np.float64]  # (n_agents,), in their view of the value, ticks
     quoted: npt.NDArray[np.int64]  # (n_agents, 2), handles of a maker's bid and ask
+    known: npt.NDArray[np.int64]  # (n_agents,), lots that a maker knows to hold
     seen_ns: npt.NDArray[np.int64]  # (MEMORY,), ring of quotes: since when
-    seen: npt.NDArray[np.int64]  # (MEMORY, 4), and what
+    seen: npt.NDArray[np.int64]  # (MEMORY, 4), what
+    seen_mean: npt.NDArray[np.float64]  # (MEMORY,), and the mid's running mean then
 
 
 class Rules(NamedTuple):
@@ -84,29 +91,25 @@ class Rules(NamedTuple):
 
 
 @compile_kernel
-def see(floor: Floor, at_ns: int) -> Quotes:
-    """The quotes as they were at a time, or the oldest that are kept."""
+def see(floor: Floor, at_ns: int) -> tuple[Quotes, float]:
+    """The quotes and the mid's running mean at a time, or the oldest that are kept."""
     newest = floor.counters[N_QUOTES] - 1
     k = newest
     while k > 0 and k > newest - MEMORY + 1 and floor.seen_ns[k % MEMORY] > at_ns:
         k -= 1
     row = floor.seen[k % MEMORY]
-    return Quotes(row[0], row[1], row[2], row[3])
+    return Quotes(row[0], row[1], row[2], row[3]), floor.seen_mean[k % MEMORY]
 
 
 @compile_kernel
 def publish(floor: Floor, ts: int) -> None:
-    """Note the quotes if they have changed."""
+    """Note the quotes for those who see them late."""
     q = quotes_of(floor.state)
-    n = floor.counters[N_QUOTES]
-    last = floor.seen[(n - 1) % MEMORY]
-    same_bid = last[0] == q.bid and last[1] == q.bid_qty
-    if n > 0 and same_bid and last[2] == q.ask and last[3] == q.ask_qty:
-        return
-    floor.seen_ns[n % MEMORY] = ts
-    row = floor.seen[n % MEMORY]
+    k = floor.counters[N_QUOTES] % MEMORY
+    floor.seen_ns[k], floor.seen_mean[k] = ts, floor.clock[MEAN]
+    row = floor.seen[k]
     row[0], row[1], row[2], row[3] = q.bid, q.bid_qty, q.ask, q.ask_qty
-    floor.counters[N_QUOTES] = n + 1
+    floor.counters[N_QUOTES] += 1
 
 
 @compile_kernel
@@ -133,6 +136,15 @@ def dispatch(
 
 
 @compile_kernel
+def tell(floor: Floor, calendar: Calendar, rules: Rules, owner: int, lots: int, ts: int) -> None:
+    """Send a maker the news of a fill."""
+    agent = wide(owner) - 1
+    if floor.first_agent[MAKER] <= agent < floor.first_agent[MAKER + 1]:
+        knows_ns = ts + delay(floor, rules, agent, wide(0))
+        dispatch(calendar, knows_ns, agent, (wide(0), wide(0), wide(0), lots), wide(0), wide(-1))
+
+
+@compile_kernel
 def arrive(
     floor: Floor,
     calendar: Calendar,
@@ -142,10 +154,13 @@ def arrive(
     rows: Rows,
     n: int,
 ) -> int:
-    """The exchange takes the next message; returns the number of rows."""
+    """The exchange takes the next message, or a maker its news; returns the number of rows."""
     ts = next_time(calendar)
     w = calendar.payloads[pop(calendar)]
     agent, place = w[W_AGENT], w[W_PLACE]
+    if w[W_KIND] == 0:
+        floor.known[agent] += w[W_QTY]
+        return n
     m = floor.message
     m[M_KIND], m[M_SIDE], m[M_PRICE], m[M_QTY] = w[W_KIND], w[W_SIDE], w[W_PRICE], w[W_QTY]
     m[M_OWNER], m[M_HANDLE] = agent + 1, w[W_HANDLE]
@@ -154,6 +169,12 @@ def arrive(
         m[M_TAG] = floor.counters[LAST_ID]
     floor.counters[N_MESSAGES] += 1
     n, ack = send(floor.state, floor.accounts, fills, m, ts, rows, n)
+    for j in range(ack[0]):
+        if fills[j, F_CAUSE] == TRADE:
+            lots = -m[M_SIDE] * fills[j, F_QTY]
+            tell(floor, calendar, rules, fills[j, F_MAKER_OWNER], lots, ts)
+    if ack[3] > 0:
+        tell(floor, calendar, rules, m[M_OWNER], m[M_SIDE] * ack[3], ts)
     if ack[2] > 0 and place >= 0:
         old = floor.quoted[agent, place]  # of a wake that came before this one was known
         if old > 0:
@@ -162,7 +183,7 @@ def arrive(
         floor.quoted[agent, place] = ack[2]
     elif ack[2] > 0:
         kind = draw_index(p.lifetime_shares, floor.stream)
-        life = int(p.lifetimes_s[kind] * exponential(floor.stream) * 1e9)
+        life = int(p.lifetimes_s[kind] * exponential(floor.stream) * 1e9 / floor.clock[PACE])
         known = ts + delay(floor, rules, agent, wide(0))
         back = known + life + delay(floor, rules, agent, wide(1))
         dispatch(calendar, back, agent, (CANCEL, 0, 0, 0), ack[2], wide(-1))
@@ -171,21 +192,19 @@ def arrive(
 
 
 @compile_kernel
-def wake(
-    floor: Floor, calendar: Calendar, p: FlowParams, rules: Rules, trend: float, ts: int
-) -> None:
+def wake(floor: Floor, calendar: Calendar, p: FlowParams, rules: Rules, ts: int) -> None:
     """One agent of a drawn role looks at the market and sends what it decides."""
     role = draw_index(p.role_shares, floor.stream)
     first, stop = floor.first_agent[role], floor.first_agent[role + 1]
     if first == stop:
         return
     agent = first + int(uniform(floor.stream) * (stop - first))
-    q = see(floor, ts - delay(floor, rules, agent, wide(0)))
+    q, mean = see(floor, ts - delay(floor, rules, agent, wide(0)))
+    trend = (q.bid + q.ask) / 2.0 - mean if q.bid != 0 and q.ask != 0 else 0.0
     arrives = ts + delay(floor, rules, agent, wide(1))
     value = floor.clock[VALUE_NOW] + floor.errors[agent]
     if role == MAKER:
-        held = floor.accounts[agent + 1, POSITION]
-        shift = -p.maker_skew * trend - rules.maker_inventory_skew * held
+        shift = -p.maker_skew * trend - rules.maker_inventory_skew * floor.known[agent]
         bid, ask, qty = quote(q, value, shift, p, floor.stream)
         for place in range(2):
             old = floor.quoted[agent, place]
@@ -212,26 +231,27 @@ def advance(
 ) -> int:
     """Run one step of the session; returns the number of rows."""
     clock = floor.clock
-    now, end = clock[SECONDS], clock[SECONDS] + rules.step_s
+    floor.counters[N_STEPS] += 1
+    now, end = clock[SECONDS], floor.counters[N_STEPS] * rules.step_s
     end_ns = rules.open_ns + round(end * 1e9)
     q = quotes_of(floor.state)
     mid = (q.bid + q.ask) / 2.0 if q.bid != 0 and q.ask != 0 else clock[VALUE_NOW]
     clock[MEAN] += (1.0 - math.exp(-rules.step_s / p.trend_s)) * (mid - clock[MEAN])
-    trend = mid - clock[MEAN]
+    publish(floor, rules.open_ns + round(now * 1e9))
     u = min(max(now / rules.length_s, 0.0), 1.0)
     base = base_rate(p, u)
     hear_news(floor.excitation, rules.step_s, u, p, floor.stream)
+    clock[PACE] = activity(floor.excitation, base, p)  # of news and of second thoughts
     while True:
         coming = next_act(floor.excitation, now, end, base, p, floor.stream)
-        until = end_ns if coming >= end else rules.open_ns + int(coming * 1e9)
+        until = end_ns if coming >= end else rules.open_ns + round(coming * 1e9)
         while next_time(calendar) <= until:
             n = arrive(floor, calendar, p, rules, fills, rows, n)
         if coming >= end:
             break
         now = coming
-        wake(floor, calendar, p, rules, trend, until)
+        wake(floor, calendar, p, rules, until)
     passed = rules.step_s * activity(floor.excitation, base, p)
     clock[SECONDS] = end
     clock[VALUE_NOW] = step_ou(clock[VALUE_NOW], passed, value, floor.stream)
-    floor.counters[N_STEPS] += 1
     return n

@@ -14,12 +14,14 @@ auction markets.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hftlib.compute import compile_kernel
+from hftlib.market.book import BookError
 from hftlib.market.draws import Stream, exponential, normal, uniform
 from hftlib.market.matching import IOC, LIMIT
 
@@ -29,6 +31,9 @@ N_ROLES = len(ROLES)
 FLEETING, PATIENT, STANDING = range(3)
 N_SCALES = 3
 N_PARENTS = 4  # parent orders that one market can work at once
+CAREFUL_SHARE = 0.85  # aggressive orders no larger than what rests at the best price
+FARTHEST = 5_000  # ticks behind the best price
+MOST_PIECES = 10_000  # of a parent order
 
 
 class FlowParams(NamedTuple):
@@ -57,9 +62,74 @@ class FlowParams(NamedTuple):
     value_noise: float  # standard deviation of their error
     trend_s: float  # memory of the trend
     trend_threshold: float  # ticks away from its mean at which momentum traders take
-    maker_spread: float  # a maker's distance from the reference price
+    maker_spread: float  # a maker's mean distance from the reference price
     maker_skew: float  # and its shift for each tick of trend against the maker
     maker_information: float  # how far a maker's reference goes from the mid to the value, 0 to 1
+
+
+def _are_positive(*numbers: float) -> bool:
+    return all(0 < number < math.inf for number in numbers)
+
+
+def _are_shares(shares: tuple[float, ...], n: int) -> bool:
+    return len(shares) == n and min(shares) >= 0 and math.isclose(sum(shares), 1.0)
+
+
+# parameters, what is expected of them, and whether it holds
+_RANGES: tuple[tuple[tuple[str, ...], str, Callable[..., bool]], ...] = (
+    (("rate_hz",), "a positive number", _are_positive),
+    (
+        ("branching",),
+        f"{N_SCALES} numbers from 0 up with a sum below 1",
+        lambda x: len(x) == N_SCALES and min(x) >= 0 and sum(x) < 1,
+    ),
+    (
+        ("decay_hz",),
+        f"{N_SCALES} positive numbers",
+        lambda x: len(x) == N_SCALES and _are_positive(*x),
+    ),
+    (
+        ("news_hz", "news_share"),
+        "a share in [0, 1), and a positive rate unless it is 0",
+        lambda hz, share: 0 <= share < 1 and (share == 0 or _are_positive(hz)),
+    ),
+    (("day_shape",), "a number in [0, 1)", lambda x: 0 <= x < 1),
+    (("day_tilt",), "a number in (-1, 1)", lambda x: -1 < x < 1),
+    (("role_shares",), f"{N_ROLES} shares with sum 1", lambda x: _are_shares(x, N_ROLES)),
+    (
+        ("inside_share", "best_share"),
+        "shares with a sum of at most 1",
+        lambda a, b: min(a, b) >= 0 and a + b <= 1,
+    ),
+    (("lifetime_shares",), "3 shares with sum 1", lambda x: _are_shares(x, 3)),
+    (("lifetimes_s",), "3 positive numbers", lambda x: len(x) == 3 and _are_positive(*x)),
+    (("order_size", "take_size"), "1 lot or more", lambda a, b: a >= 1 and b >= 1),
+    (("parent_pieces",), "1 or more", lambda x: x >= 1),
+    (("maker_information",), "a number in [0, 1]", lambda x: 0 <= x <= 1),
+    (("n_parents",), f"1 to {N_PARENTS}", lambda x: x in range(1, N_PARENTS + 1)),
+    (
+        ("behind_scale", "behind_exponent", "parent_exponent", "trend_s", "maker_spread"),
+        "positive numbers",
+        _are_positive,
+    ),
+)
+
+
+def check_flow(p: FlowParams) -> FlowParams:
+    """The parameters, whole numbers made floats since the kernels are compiled for these.
+
+    Raises
+    ------
+    BookError
+        Names the first parameters that are out of their range.
+    """
+    for names, expected, holds in _RANGES:
+        values = [getattr(p, name) for name in names]
+        if not holds(*values):
+            received = ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
+            raise BookError(f"{received}: expected {expected}")
+    floats = (tuple(map(float, x)) if isinstance(x, tuple) else float(x) for x in p)
+    return FlowParams._make(floats)._replace(n_parents=p.n_parents)
 
 
 class Quotes(NamedTuple):
@@ -127,6 +197,15 @@ def hear_news(
 
 
 @compile_kernel
+def settle(excitation: npt.NDArray[np.float64], p: FlowParams) -> None:
+    """Set the excitation to its mean over a day."""
+    caused = p.branching[0] + p.branching[1] + p.branching[2]
+    for k in range(N_SCALES):
+        excitation[k] = p.rate_hz * p.branching[k]
+    excitation[2] += p.rate_hz * (1.0 - caused) * p.news_share
+
+
+@compile_kernel
 def activity(excitation: npt.NDArray[np.float64], base_hz: float, p: FlowParams) -> float:
     """Rate of acts over its mean: the pace at which news reach the value.
 
@@ -149,7 +228,7 @@ def draw_index(shares: Any, stream: Stream) -> int:
 @compile_kernel
 def draw_size(mean: float, stream: Stream) -> int:
     """Geometric size of at least one lot with the given mean."""
-    return 1 + int(exponential(stream) * (mean - 1.0))
+    return 1 + int(exponential(stream) / -math.log1p(-1.0 / mean))
 
 
 @compile_kernel
@@ -166,7 +245,7 @@ def place(side: int, q: Quotes, value: float, p: FlowParams, stream: Stream) -> 
     if u < p.inside_share + p.best_share:
         return best
     tail = uniform(stream) ** (-1.0 / p.behind_exponent) - 1.0
-    return max(1, best - side * (1 + int(min(p.behind_scale * tail, 5_000.0))))
+    return max(1, best - side * (1 + int(min(p.behind_scale * tail, FARTHEST))))
 
 
 @compile_kernel
@@ -179,7 +258,7 @@ def work_parent(parents: npt.NDArray[np.int64], p: FlowParams, stream: Stream) -
     if parents[k, 1] <= 0:
         parents[k, 0] = 1 if uniform(stream) < 0.5 else -1
         pieces = p.parent_pieces * uniform(stream) ** (-1.0 / p.parent_exponent)
-        parents[k, 1] = int(min(pieces, 10_000.0))
+        parents[k, 1] = int(min(pieces, MOST_PIECES))
     parents[k, 1] -= 1
     return int(parents[k, 0])
 
@@ -189,7 +268,7 @@ def take(side: int, q: Quotes, p: FlowParams, stream: Stream) -> tuple[int, int,
     """Aggressive order, most often no larger than what rests at the best price."""
     price, there = (q.ask, q.ask_qty) if side > 0 else (q.bid, q.bid_qty)
     qty = draw_size(p.take_size, stream)
-    if there > 0 and uniform(stream) < 0.85:
+    if there > 0 and uniform(stream) < CAREFUL_SHARE:
         qty = min(qty, there)
     return IOC, side, price, qty
 
@@ -231,7 +310,8 @@ def decide(
             side = 1 if gap > 0 else -1
             takes = abs(gap) > p.value_threshold + (q.ask - q.bid) / 2.0
         elif role == MOMENTUM:
-            side = 1 if trend > 0 else -1
+            if trend != 0:
+                side = 1 if trend > 0 else -1
             takes = abs(trend) > p.trend_threshold
     if role == SPLITTER:
         side, takes = work_parent(parents, p, stream), True

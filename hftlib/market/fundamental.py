@@ -2,7 +2,7 @@
 
 An Ornstein-Uhlenbeck value with rare large shocks drives `market.simulator`,
 a Merton jump-diffusion `market.batch`. Both steps are exact for any interval,
-except that shocks and jumps land at its end.
+except that the OU value's shocks land at its end.
 
 Sources: Byrd, Hybinette & Balch (2020), ABIDES (OU value with megashocks);
 Merton (1976), Option pricing when underlying stock returns are discontinuous.
@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from hftlib.compute import compile_kernel
 from hftlib.market.draws import Stream, normal, open_streams, poisson
@@ -45,7 +44,8 @@ def step_ou(value: float, seconds: float, p: OUParams, stream: Stream) -> float:
     """The value `seconds` later."""
     decay = math.exp(-p.reversion_hz * seconds)
     if p.reversion_hz > 0:
-        variance = p.volatility**2 * (1 - decay**2) / (2 * p.reversion_hz)
+        variance = p.volatility**2 * -math.expm1(-2 * p.reversion_hz * seconds)
+        variance /= 2 * p.reversion_hz
     else:
         variance = p.volatility**2 * seconds
     value = p.mean + (value - p.mean) * decay + math.sqrt(variance) * normal(stream)
@@ -65,13 +65,13 @@ def step_jump(value: float, seconds: float, p: JumpParams, stream: Stream) -> fl
     return value * math.exp(growth)
 
 
-@njit
+@compile_kernel
 def _walk_ou(path: npt.NDArray[np.float64], seconds: float, p: OUParams, stream: Stream) -> None:
     for i in range(1, len(path)):
         path[i] = step_ou(path[i - 1], seconds, p, stream)
 
 
-@njit
+@compile_kernel
 def _walk_jump(
     path: npt.NDArray[np.float64], seconds: float, p: JumpParams, stream: Stream
 ) -> None:

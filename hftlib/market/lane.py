@@ -27,6 +27,7 @@ from hftlib.market.flow import (
     hear_news,
     next_act,
     quote,
+    settle,
 )
 from hftlib.market.fundamental import JumpParams, step_jump
 from hftlib.market.ladder import NONE, find, wide
@@ -36,10 +37,9 @@ from hftlib.market.record import Rows, cancel_order, quotes_of, send
 # clock: seconds since the open; value and running mean of the mid, ticks
 SECONDS, VALUE_NOW, MEAN = range(3)
 N_CLOCK = 3
-# counters: last order id; messages of the background; its orders that no list could hold for
-# their cancel; steps since the open
-LAST_ID, N_MESSAGES, N_UNLISTED, N_STEPS = range(4)
-N_COUNTERS = 4
+# counters: last order id; messages of the background; steps since the open
+LAST_ID, N_MESSAGES, N_STEPS = range(3)
+N_COUNTERS = 3
 
 
 class Lane(NamedTuple):
@@ -67,7 +67,10 @@ class Session(NamedTuple):
 
 @compile_kernel
 def remember(lane: Lane, kind: int, handle: int) -> None:
-    """List an order for its cancel; a full list first drops the orders that are gone."""
+    """List an order for its cancel; a full list first drops the orders that are gone.
+
+    As it has a place for each order of the book, there is room then.
+    """
     n = lane.n_resting[kind]
     if n == lane.resting.shape[1]:
         n = 0
@@ -75,9 +78,6 @@ def remember(lane: Lane, kind: int, handle: int) -> None:
             if find(lane.state, lane.resting[kind, k]) != NONE:
                 lane.resting[kind, n] = lane.resting[kind, k]
                 n += 1
-        if n == lane.resting.shape[1]:
-            lane.counters[N_UNLISTED] += 1
-            return
     lane.resting[kind, n] = handle
     lane.n_resting[kind] = n + 1
 
@@ -114,7 +114,6 @@ def cancel_one(lane: Lane, p: FlowParams, rate: float, ts: int, rows: Rows, n: i
 @compile_kernel
 def post(
     lane: Lane,
-    p: FlowParams,
     order: tuple[int, int, int, int],
     fills: npt.NDArray[np.int32],
     ts: int,
@@ -156,9 +155,10 @@ def act(
         orders = order, (0, 0, 0, 0)
     for order in orders:
         if order[0] != 0:
-            n, handle = post(lane, p, order, fills, ts, rows, n)
-            if handle > 0:
-                remember(lane, draw_index(p.lifetime_shares, lane.stream), handle)
+            n, handle = post(lane, order, fills, ts, rows, n)
+            if handle > 0:  # a maker quotes anew before long
+                kind = draw_index(p.lifetime_shares, lane.stream) if role != MAKER else PATIENT
+                remember(lane, wide(kind), handle)
     return n
 
 
@@ -174,7 +174,8 @@ def advance(
 ) -> int:
     """Run the background for one step of the session; returns the number of rows."""
     clock = lane.clock
-    now, end = clock[SECONDS], clock[SECONDS] + session.step_s
+    lane.counters[N_STEPS] += 1
+    now, end = clock[SECONDS], lane.counters[N_STEPS] * session.step_s
     q = quotes_of(lane.state)
     mid = (q.bid + q.ask) / 2.0 if q.bid != 0 and q.ask != 0 else clock[VALUE_NOW]
     clock[MEAN] += (1.0 - math.exp(-session.step_s / p.trend_s)) * (mid - clock[MEAN])
@@ -182,23 +183,23 @@ def advance(
     u = min(max(now / session.length_s, 0.0), 1.0)
     base = base_rate(p, u)
     hear_news(lane.excitation, session.step_s, u, p, lane.stream)
+    pace = activity(lane.excitation, base, p)  # of news and of second thoughts
     while True:
         coming = next_act(lane.excitation, now, end, base, p, lane.stream)
         while True:  # cancels until somebody acts
             rate = cancel_rate(lane, p)
-            wait = exponential(lane.stream) / rate if rate > 0 else np.inf
+            wait = exponential(lane.stream) / (rate * pace) if rate > 0 else np.inf
             if now + wait >= min(coming, end):
                 break
             now += wait
-            ts = session.open_ns + int(now * 1e9)
+            ts = session.open_ns + round(now * 1e9)
             n = cancel_one(lane, p, rate, ts, rows, n)
         if coming >= end:
             break
         now = coming
-        n = act(lane, p, trend, fills, session.open_ns + int(now * 1e9), rows, n)
+        n = act(lane, p, trend, fills, session.open_ns + round(now * 1e9), rows, n)
     passed = session.step_s * activity(lane.excitation, base, p)
     clock[SECONDS] = end
-    lane.counters[N_STEPS] += 1
     clock[VALUE_NOW] = step_jump(clock[VALUE_NOW], passed, value, lane.stream)
     return n
 
@@ -208,14 +209,12 @@ def open_lane(
     lane: Lane,
     p: FlowParams,
     value: JumpParams,
-    start_s: float,
     fills: npt.NDArray[np.int32],
     rows: Rows,
 ) -> None:
     """Fill an empty book with the orders that are expected to rest, around the value."""
-    lane.clock[SECONDS], lane.clock[VALUE_NOW], lane.clock[MEAN] = start_s, value.start, value.start
-    for k in range(3):  # its mean
-        lane.excitation[k] = p.rate_hz * p.branching[k]
+    lane.clock[VALUE_NOW], lane.clock[MEAN] = value.start, value.start
+    settle(lane.excitation, p)
     zero = wide(0)
     for kind in (PATIENT, STANDING):
         n = p.rate_hz * p.role_shares[0] * p.lifetime_shares[kind] * p.lifetimes_s[kind]
@@ -223,8 +222,8 @@ def open_lane(
             side = 1 if k % 2 == 0 else -1
             tail = uniform(lane.stream) ** (-1.0 / p.behind_exponent) - 1.0
             away = p.maker_spread + p.behind_scale * min(tail, 100.0)
-            price = max(1, int(value.start - side * away))
+            price = max(1, int(value.start) - side * (1 + int(away)))
             qty = draw_size(p.order_size, lane.stream)
-            _, handle = post(lane, p, (LIMIT, side, price, qty), fills, zero, rows, zero)
+            _, handle = post(lane, (LIMIT, side, price, qty), fills, zero, rows, zero)
             if handle > 0:
                 remember(lane, kind, handle)

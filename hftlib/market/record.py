@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlib.compute import compile_kernel
+from hftlib.market.book import BookError
 from hftlib.market.flow import Quotes
 from hftlib.market.ladder import (
     BEST_ASK,
@@ -96,16 +97,21 @@ def quotes_of(s: State) -> Quotes:
 def write_row(
     rows: Rows, n: int, ts: int, event: int, order_id: int, size: int, price: int, side: int
 ) -> int:
-    """Append an event without its quotes; returns the number of rows."""
-    rows[n, TS], rows[n, EVENT], rows[n, ORDER_ID] = ts, event, order_id
-    rows[n, SIZE], rows[n, PX], rows[n, DIRECTION] = size, price, side
+    """Append an event without its quotes; returns the number of rows.
+
+    Beyond the last row events are only counted.
+    """
+    if n < len(rows):
+        rows[n, TS], rows[n, EVENT], rows[n, ORDER_ID] = ts, event, order_id
+        rows[n, SIZE], rows[n, PX], rows[n, DIRECTION] = size, price, side
     return n + 1
 
 
 @compile_kernel
 def write_quotes(rows: Rows, n: int, q: Quotes) -> None:
     """Fill in the quotes after an event."""
-    rows[n, BID], rows[n, BID_LOTS_1], rows[n, ASK], rows[n, ASK_LOTS_1] = q
+    if n < len(rows):
+        rows[n, BID], rows[n, BID_LOTS_1], rows[n, ASK], rows[n, ASK_LOTS_1] = q
 
 
 @compile_kernel
@@ -173,10 +179,10 @@ def send(
 ) -> tuple[int, Ack]:
     """Submit a message and append its events to `rows` from row `n` on.
 
-    `fills` needs room for every order of the book, `rows` for two more; of
-    `rows` without any, nothing is written. The tag of an order is its
-    identity on the tape. Returns the number of rows and what `submit` returns
-    for this message alone.
+    `fills` needs room for every order of the book; of `rows` without any,
+    nothing is written. The tag of an order is its identity on the tape.
+    Returns the number of rows and what `submit` returns for this message
+    alone.
     """
     start = wide(0)
     kind, handle = wide(m[M_KIND]), wide(m[M_HANDLE])
@@ -225,6 +231,32 @@ def write_snapshot(s: State, ts: int, snapshots: npt.NDArray[np.int64], n: int) 
     row[1 + 4 * levels], row[2 + 4 * levels] = s[LAST_PRICE], s[TRADED]
     s[TRADED] = 0
     return n + 1
+
+
+def check_plan(n_steps: int, snapshot_every: int, levels: int) -> None:
+    """Refuse to record nothing.
+
+    Raises
+    ------
+    BookError
+        If one of the numbers is not positive.
+    """
+    plan = {"n_steps": n_steps, "snapshot_every": snapshot_every, "levels": levels}
+    for name, value in plan.items():
+        if value < 1:
+            raise BookError(f"{name} {value}: expected 1 or more")
+
+
+def check_room(n_rows: int, room: int) -> None:
+    """Refuse to lose events.
+
+    Raises
+    ------
+    BookError
+        If there were more rows than room for them.
+    """
+    if n_rows > room:
+        raise BookError(f"{n_rows} events came in one step, with room for {room}: shorten step_ms")
 
 
 def tape_of(rows: Rows) -> Tape:

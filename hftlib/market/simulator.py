@@ -29,10 +29,20 @@ from hftlib.market.floor import (
     Rules,
     advance,
 )
-from hftlib.market.flow import MAKER, N_PARENTS, N_ROLES, N_SCALES, ROLES, VALUE, FlowParams
+from hftlib.market.flow import (
+    MAKER,
+    N_PARENTS,
+    N_ROLES,
+    N_SCALES,
+    ROLES,
+    VALUE,
+    FlowParams,
+    check_flow,
+    settle,
+)
 from hftlib.market.fundamental import OUParams
-from hftlib.market.ladder import CAPACITY, N_REFUSED, wide
-from hftlib.market.record import N_COLUMNS, tape_of, write_snapshot
+from hftlib.market.ladder import CAPACITY, N_REFUSED, TRADED, wide
+from hftlib.market.record import N_COLUMNS, check_plan, check_room, tape_of, write_snapshot
 from hftlib.market.tape import Recording
 
 ROWS_OF_A_STEP = 8_192
@@ -120,18 +130,19 @@ class Simulator:
                 f"step_ms {step_ms} and session_s {session_s} must be positive, "
                 f"warm_up_s {warm_up_s} not negative"
             )
-        self.flow, self.value = flow, value
+        self.flow, self.value = check_flow(flow), value
         self.rules = Rules(
             step_ms / 1000.0, session_s, open_ns, population.jitter, population.maker_inventory_skew
         )
-        self.floor = _open_floor(flow, value, population, seed, window, capacity)
+        self.floor = _open_floor(self.flow, value, population, seed, window, capacity)
         self.calendar = open_calendar(4 * capacity)
         self._fills = np.empty((capacity + 1, len(FILL_FIELDS)), dtype=np.int32)
         self._rows = np.zeros((8 * ROWS_OF_A_STEP + capacity, N_COLUMNS), dtype=np.int64)
         warm_up = round(warm_up_s / self.rules.step_s)
+        self.floor.counters[N_STEPS] = -warm_up
         self.floor.clock[SECONDS] = -warm_up * self.rules.step_s
         self._advance(warm_up, self._rows[:0], np.empty((0, 3), dtype=np.int64), 0)
-        self.floor.counters[N_STEPS] = 0
+        self.floor.state[TRADED] = 0
 
     def record(self, n_steps: int, *, snapshot_every: int, levels: int = 10) -> Recording:
         """Run `n_steps` and write down every event.
@@ -146,13 +157,16 @@ class Simulator:
         Raises
         ------
         BookError
-            If book or calendar were too small: nothing is lost in silence.
+            If a number is not positive, or book, calendar or a step's rows were
+            too small: nothing is lost in silence.
         """
+        check_plan(n_steps, snapshot_every, levels)
         events, kept, left = [], [], n_steps
         room = n_steps // snapshot_every + 1
         snapshots = np.zeros((room, 3 + 4 * levels), dtype=np.int64)
         while left > 0:
             done, n, n_snapshots = self._advance(left, self._rows, snapshots, snapshot_every)
+            check_room(n, len(self._rows))
             events.append(self._rows[:n].copy())
             kept.append(snapshots[:n_snapshots].copy())
             left -= done
@@ -201,6 +215,8 @@ def _open_floor(
     counts = np.array(population.n_agents)
     if len(counts) != N_ROLES or (counts < 0).any():
         raise BookError(f"n_agents {population.n_agents}: expected {N_ROLES} counts, of {ROLES}")
+    if min(population[1:]) < 0:
+        raise BookError(f"{population}: expected delays, jitter, error and skew from 0 up")
     n_agents = int(counts.sum())
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     rng = np.random.default_rng([seed, 1])
@@ -212,11 +228,13 @@ def _open_floor(
     errors[has_error] = population.value_error * rng.standard_normal(counts[VALUE])
     clock = np.zeros(N_CLOCK)
     clock[VALUE_NOW] = clock[MEAN] = value.mean
+    excitation = np.zeros(N_SCALES)
+    settle(excitation, flow)
     return Floor(
         state=open_books(1, window, capacity)[0],
         accounts=np.zeros((n_agents + 1, 4), dtype=np.int64),
         stream=open_streams(seed, 0)[0],
-        excitation=flow.rate_hz * np.array(flow.branching[:N_SCALES]),
+        excitation=excitation,
         clock=clock,
         parents=np.zeros((N_PARENTS, 2), dtype=np.int64),
         counters=np.zeros(N_COUNTERS, dtype=np.int64),
@@ -225,6 +243,8 @@ def _open_floor(
         delays_ns=delays,
         errors=errors,
         quoted=np.zeros((n_agents, 2), dtype=np.int64),
+        known=np.zeros(n_agents, dtype=np.int64),
         seen_ns=np.zeros(MEMORY, dtype=np.int64),
         seen=np.zeros((MEMORY, 4), dtype=np.int64),
+        seen_mean=np.zeros(MEMORY),
     )

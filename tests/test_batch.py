@@ -7,7 +7,7 @@ from scipy import stats
 from hftlib.market.batch import OBSERVATION_SIZE, BatchMarket
 from hftlib.market.book import KINDS, MESSAGE_FIELDS, STATUSES, BookError
 from hftlib.market.ladder import LAST_PRICE, N_LIVE
-from hftlib.market.lane import MEAN, N_MESSAGES, VALUE_NOW
+from hftlib.market.lane import MEAN, N_MESSAGES, VALUE_NOW, advance
 from hftlib.market.matching import CASH, MADE, POSITION, TOOK
 from hftlib.market.tape import ADD, DELETE
 from tests.book_audit import read_queues
@@ -289,16 +289,22 @@ def test_a_step_with_more_events_than_rows_is_refused():
 # the flow behind it
 
 
-def test_orders_live_for_exponential_times():
-    # nobody but passive noise, far behind: every order ends by its cancel
+@pytest.mark.parametrize("day", [0.0, 0.9])
+def test_orders_live_for_exponential_times_that_shrink_with_activity(day):
+    # nobody but passive noise, far behind: every order ends by its cancel; the rate of acts
+    # stays what it is at the open, 1 + 2 * day over its mean
     flow = FLOW._replace(
+        branching=(0.0, 0.0, 0.0),
+        news_share=0.0,
+        day_shape=day,
+        day_tilt=day,
         role_shares=(1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
         inside_share=0.0,
         best_share=0.0,
         lifetime_shares=(0.0, 1.0, 0.0),
         lifetimes_s=(1.0, 3.0, 1.0),
     )
-    tape = open_batch(1, flow=flow).record(36_000, snapshot_every=36_000)[0].tape
+    tape = open_batch(1, flow=flow, session_s=1e9).record(36_000, snapshot_every=36_000)[0].tape
     assert set(tape.kind.tolist()) == {ADD, DELETE}
     born = dict(zip(tape.order_id[tape.kind == ADD], tape.ts[tape.kind == ADD], strict=True))
     gone = tape.kind == DELETE
@@ -308,7 +314,7 @@ def test_orders_live_for_exponential_times():
         if o in born and born[o] < 3_500 * SECOND
     ]
     assert len(lives) > 10_000
-    assert stats.kstest(lives, "expon", (0, 3.0)).pvalue > 1e-3
+    assert stats.kstest(lives, "expon", (0, 3.0 / (1 + 2 * day))).pvalue > 1e-3
 
 
 def test_the_flow_sends_at_its_mean_rate():
@@ -371,6 +377,14 @@ def test_the_mean_of_the_mid_forgets_at_its_time_scale():
         market.step()
     expected = 22_100 - 100 * np.exp(-10 / SILENT.trend_s)
     assert market.lanes.clock[0, MEAN] == pytest.approx(expected, abs=1e-6)
+
+
+def test_whole_numbers_are_as_good_as_floats():
+    """And compile no kernel anew."""
+    whole = {"session_s": 23_400, "step_ms": 100, "value": JUMP._replace(start=22_000, drift=0)}
+    n_compiled = len(advance.signatures)
+    assert bits(open_batch(1, **whole)) == bits(open_batch(1))
+    assert len(advance.signatures) == n_compiled > 0
 
 
 # observations

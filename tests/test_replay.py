@@ -1,6 +1,6 @@
 """Historical replay: a recorded book follows from its messages, and any tampering shows."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,45 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftlib.data import replay as replay_module
-from hftlib.data.lobster import DayName, LobsterDay, find_days, read_day, write_lobster
+from hftlib.data.lobster import DayName, LobsterDay, read_day, write_lobster
 from hftlib.data.reconcile import replay_rows
 from hftlib.data.replay import FAULTS, OUTCOMES, ReplayError, rebuild, replay_day, to_messages
 from hftlib.data.replay import replay as replay_tape
-from hftlib.market.book import FILL_FIELDS, KINDS, OrderBook
-from hftlib.market.record import N_COLUMNS, send, tape_of
 from hftlib.market.tape import ADD, CROSS, DELETE, EXECUTE, EXECUTE_HIDDEN, HALT, REDUCE, Tape
 from tests.book_audit import read_queues
-from tests.conftest import SHARED_DATA
+from tests.days import (
+    NAMES,
+    join,
+    make_shallow,
+    make_tape,
+    read_real,
+    record_stream,
+    select,
+)
 from tests.markets import TapeBook, open_batch, open_simulator
 
 OUTCOME = {name: code for code, name in enumerate(OUTCOMES)}
 DAY = DayName("SIM", "2024-01-02", 34_200_000, 57_600_000, 1)
-NAMES = {"symbol": "SIM", "source": "test", "session": "2024-01-02"}
-
-
-def make_tape(*events: tuple[int, ...], quotes: list[tuple[int, ...]] | None = None) -> Tape:
-    """Events are kind, id, size, price, direction; quotes bid, lots, ask, lots."""
-    rows = np.array(events, dtype=np.int64).reshape(-1, 5)
-    shown = np.zeros((len(rows), 4)) if quotes is None else np.array(quotes)
-    kind, order_id, size, price, direction = rows.T
-    return Tape(
-        np.arange(len(rows), dtype=np.int64),
-        kind.astype(np.int8),
-        order_id,
-        size.astype(np.int32),
-        price.astype(np.int32),
-        direction.astype(np.int8),
-        *shown.T.astype(np.int32),
-    )
-
-
-def select(tape: Tape, rows) -> Tape:
-    return Tape(*(getattr(tape, field.name)[rows] for field in fields(tape)))
-
-
-def join(*tapes: Tape) -> Tape:
-    columns = zip(*(vars(tape).values() for tape in tapes), strict=True)
-    return Tape(*(np.concatenate(column) for column in columns))
 
 
 def change(tape: Tape, row: int, **values: int) -> Tape:
@@ -55,30 +35,6 @@ def change(tape: Tape, row: int, **values: int) -> Tape:
     for name, value in values.items():
         columns[name][row] = value
     return replace(tape, **columns)
-
-
-def record_stream(n: int, seed: int) -> Tape:
-    """Random orders, cancels and modifications through the engine and its recorder."""
-    rng = np.random.default_rng(seed)
-    book = OrderBook(capacity=1024)
-    fills = np.zeros((1025, len(FILL_FIELDS)), dtype=np.int32)
-    rows = np.zeros((4 * n + 2000, N_COLUMNS), dtype=np.int64)
-    live, mid, used = [0], 10_000, 0
-    for tag in range(1, n + 1):
-        mid += int(rng.choice([-1, 0, 1], p=[0.02, 0.96, 0.02]))
-        side, handle = int(rng.choice([-1, 1])), live.pop(int(rng.integers(len(live))))
-        kind = rng.choice(["limit", "ioc", "cancel", "modify"], p=[0.5, 0.15, 0.25, 0.1])
-        away = int(rng.geometric(0.15)) if kind == "limit" else -8
-        price = book_price = mid - side * away
-        if kind == "modify":
-            price = book_price + int(rng.integers(-9, 10))
-        qty = int(rng.integers(1, 20))
-        m = np.array([KINDS[kind], side, price, qty, 0, handle, tag], dtype=np.int32)
-        used, ack = send(book.state, book.accounts, fills, m, tag // 3, rows, used)
-        live += [handle] if kind in ("limit", "ioc") else []
-        live += [ack[2]] if ack[2] > 0 else []
-        live = live or [0]
-    return tape_of(rows[:used])
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +45,7 @@ def simulated() -> Tape:
 
 @pytest.fixture(scope="module", params=[1, 2, 5])
 def shallow(request, simulated) -> tuple[Tape, np.ndarray]:
-    """What LOBSTER would tell of its second half: events that touch the best levels, and those."""
-    book = rebuild(to_messages(simulated, **NAMES), levels=request.param).book
-    touches = (np.diff(book, axis=0, prepend=0) != 0).any(axis=1)
-    rows = np.flatnonzero(touches & (np.arange(len(book)) > len(book) // 2))
-    return select(simulated, rows), book[rows]
+    return make_shallow(simulated, request.param)
 
 
 # --- a complete record reproduces itself
@@ -169,7 +121,7 @@ def test_every_row_of_a_shallow_record_is_equal_or_explained(shallow):
     assert sum(done.outcomes.values()) == done.n_rows == len(tape)
     assert done.outcomes["opening"] == 1
     assert done.outcomes["surfaced"] > 0 and done.outcomes["unseen order"] > 0
-    assert done.outcomes["equal"] > 0.6 * done.n_rows
+    assert done.outcomes["equal"] + done.outcomes["unseen order"] > 0.7 * done.n_rows
     np.testing.assert_array_equal(done.book, book)
 
 
@@ -280,8 +232,8 @@ def as_day(tape: Tape) -> pd.DataFrame:
 
 
 def test_refused_hidden_executions_leave_no_gap(tmp_path):
-    tape = make_tape((ADD, 1, 5, 100, 1), (EXECUTE_HIDDEN, 0, 5, 101, 1), (DELETE, 1, 5, 100, 1))
-    book = np.array([[0, 0, 100, 5], [0, 0, 100, 5], [0, 0, 77, 7]], dtype=np.int32)
+    tape = make_tape((ADD, 1, 5, 100, 1), (EXECUTE_HIDDEN, 0, 5, 101, 1), (REDUCE, 1, 3, 100, 1))
+    book = np.array([[0, 0, 100, 5], [0, 0, 100, 5], [0, 0, 100, 4]], dtype=np.int32)
     day = LobsterDay(DAY, 100, as_day(tape), book, pd.DataFrame())
     files = write_lobster(tmp_path, day, suffix=".csv")
     lines = files.messages.read_text().splitlines()
@@ -395,7 +347,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(events=MESSAGES, rows=ROWS, is_complete=st.booleans(), gap=st.integers(0, 39))
 def test_any_messages_and_rows_leave_a_sound_book_that_shows_the_row(
     events, rows, is_complete, gap
@@ -439,12 +391,21 @@ def is_book(row: list[int]) -> bool:
     return not (ask[0] and bid[0] and bid[0] >= ask[0])
 
 
-@pytest.mark.parametrize("spare", [1, 1024])
-def test_a_book_too_small_is_replayed_in_a_larger_one(monkeypatch, shallow, spare):
+def test_too_little_room_changes_no_result(monkeypatch, shallow):
     expected = replay_tape(*shallow)
-    monkeypatch.setattr(replay_module, "SPARE", spare)
-    monkeypatch.setattr(replay_module, "DELETE", ADD)  # as if no order ever rested
+    opened = []
+
+    def open_small(*arguments):
+        desk = open_desk(*arguments)
+        opened.append(len(desk.state))
+        return desk._replace(ops=desk.ops[:1])
+
+    open_desk = replay_module._open_desk
+    monkeypatch.setattr(replay_module, "_open_desk", open_small)
+    monkeypatch.setattr(replay_module, "SPARE", 1)
+    monkeypatch.setattr(replay_module, "ADD", 0)  # as if no order ever rested
     done = replay_tape(*shallow)
+    assert opened == sorted(set(opened)) and len(opened) > 1
     assert done.n_refused == 0
     np.testing.assert_array_equal(done.outcome, expected.outcome)
     np.testing.assert_array_equal(done.history.ops, expected.history.ops)
@@ -460,6 +421,22 @@ def test_what_an_add_would_trade_with_has_gone_unseen():
     assert done.book[-1].tolist() == [103, 7, 101, 2]
 
 
+@pytest.mark.parametrize(
+    ("message", "rests"),
+    [
+        ((DELETE, 1, 3, 100, 1), [0, 0, 99, 2]),  # a part has gone before
+        ((EXECUTE, 1, 9, 100, 1), [0, 0, 99, 2]),
+        ((DELETE, 1, 5, 98, 1), [0, 0, 99, 2]),  # it has moved
+        ((ADD, 1, 4, 97, 1), [0, 0, 99, 2]),
+    ],
+)
+def test_an_order_that_contradicts_what_was_last_seen_of_it_has_changed_unseen(message, rests):
+    events = [(ADD, 1, 5, 100, 1), (ADD, 2, 2, 99, 1), message]
+    done = rebuild(to_messages(make_tape(*events), **NAMES))
+    assert done.verdicts["order changed out of view"] == 1
+    assert done.book[-1].tolist() == rests
+
+
 def test_what_is_better_than_an_execution_has_gone_unseen():
     events = [(ADD, 1, 5, 100, -1), (ADD, 2, 6, 101, -1), (EXECUTE, 9, 7, 101, -1)]
     done = rebuild(to_messages(make_tape(*events), **NAMES))
@@ -468,16 +445,6 @@ def test_what_is_better_than_an_execution_has_gone_unseen():
 
 
 # --- real days
-
-
-def read_real(symbol: str, tmp_path) -> LobsterDay:
-    folder = SHARED_DATA / "book"
-    if not folder.exists():
-        pytest.skip(f"{folder} is absent: LOBSTER's samples may not be redistributed")
-    for file in folder.glob(f"{symbol}_*"):
-        (tmp_path / file.name).symlink_to(file)
-    (files,) = find_days(tmp_path)
-    return read_day(files)
 
 
 def test_every_row_of_a_real_day_is_explained(tmp_path):

@@ -162,6 +162,14 @@ def forget(s: State, handles: npt.NDArray[np.int32], order: int) -> None:
 
 
 @compile_kernel
+def is_fresh(k: Desk, order: int) -> bool:
+    """Whether all of an order's life so far was in view."""
+    s = k.state
+    seen = in_view(k.notes, wide(s[order + SIDE]), wide(s[order + PRICE]))
+    return seen and s[order + OWNER] >= 0
+
+
+@compile_kernel
 def survey(s: State, side: int, price: int) -> tuple[int, int, bool]:
     """Lots at a price, the anonymous among them, and whether an order there is stale."""
     lots, unknown, has_stale = NOTHING, NOTHING, False
@@ -224,6 +232,19 @@ def clear_level(k: Desk, side: int, price: int) -> None:
 
 
 @compile_kernel
+def lose(k: Desk, order: int) -> None:
+    """Part from an order that is no longer where it was last seen.
+
+    If its level is in view its lots are somebody's, else they may be gone.
+    """
+    s = k.state
+    if in_view(k.notes, wide(s[order + SIDE]), wide(s[order + PRICE])):
+        forget(s, k.handles, order)
+    else:
+        take(k, O_CANCEL, order, wide(s[order + QTY]))
+
+
+@compile_kernel
 def clear_better(k: Desk, side: int, price: int) -> int:
     """Clear the levels of a side better than a price, of which nothing is in view; the verdict."""
     verdict = SOUND
@@ -243,8 +264,8 @@ def add(k: Desk, id_: int, side: int, price: int, size: int) -> int:
     verdict = SOUND
     order = find(k.state, wide(k.handles[id_]))
     if order != NONE:
-        forget(k.state, k.handles, order)
-        verdict = DUPLICATE
+        verdict = DUPLICATE if is_fresh(k, order) else CHANGED
+        lose(k, order)
     if crosses(k.state, side, price):
         cleared = clear_better(k, -side, price + side)
         if cleared == PAST_BETTER:
@@ -252,27 +273,6 @@ def add(k: Desk, id_: int, side: int, price: int, size: int) -> int:
         verdict = max(verdict, cleared)
     k.handles[id_] = put(k, O_ADD, side, price, size, id_)
     return verdict if k.handles[id_] != 0 else NO_ROOM
-
-
-@compile_kernel
-def take_known(k: Desk, kind: int, order: int, side: int, price: int, size: int) -> int:
-    """Apply a message that takes lots off an order whose add was seen; returns the verdict."""
-    s, verdict = k.state, SOUND
-    rested = wide(s[order + QTY])
-    if s[order + PRICE] != price or s[order + SIDE] != side:
-        return OTHER_PLACE
-    if kind == EXECUTE:
-        verdict = clear_better(k, side, price)
-        k.notes[N_OUT_OF_TURN] += after(s, order, NEWEST_FIRST) != NONE
-    op = O_EXECUTE if kind == EXECUTE else O_CANCEL
-    if size > rested or (kind == DELETE and size < rested and s[order + OWNER] >= 0):
-        take(k, op, order, rested)
-        return WRONG_SIZE
-    if kind == DELETE and size < rested:  # a part of it went unseen, and others took its room
-        forget(k.state, k.handles, order)
-        verdict = CHANGED
-    take(k, op, order, size)
-    return verdict
 
 
 @compile_kernel
@@ -294,6 +294,35 @@ def take_unknown(k: Desk, kind: int, side: int, price: int, size: int) -> int:
     op = O_EXECUTE if kind == EXECUTE else O_CANCEL
     shed(k, op, side, price, size)
     return UNSEEN
+
+
+@compile_kernel
+def take_known(k: Desk, kind: int, order: int, side: int, price: int, size: int) -> int:
+    """Apply a message that takes lots off an order whose add was seen; returns the verdict."""
+    s, verdict = k.state, SOUND
+    rested = wide(s[order + QTY])
+    is_elsewhere = s[order + PRICE] != price or s[order + SIDE] != side
+    if (is_elsewhere or size > rested) and not is_fresh(k, order):  # it has changed unseen
+        lose(k, order)
+        verdict = take_unknown(k, kind, side, price, size)
+        return CHANGED if verdict == UNSEEN else verdict
+    if is_elsewhere:
+        return OTHER_PLACE
+    if kind == EXECUTE:
+        verdict = clear_better(k, side, price)
+        k.notes[N_OUT_OF_TURN] += after(s, order, NEWEST_FIRST) != NONE
+    op = O_EXECUTE if kind == EXECUTE else O_CANCEL
+    if size > rested or (kind == DELETE and size < rested):
+        if is_fresh(k, order):
+            take(k, op, order, rested)
+            return WRONG_SIZE
+        verdict = CHANGED
+        if in_view(k.notes, side, price):  # others have taken the room of what went unseen
+            forget(s, k.handles, order)
+        else:
+            size = rested
+    take(k, op, order, size)
+    return verdict
 
 
 @compile_kernel

@@ -285,19 +285,19 @@ class HistoricalMarket:
             counters[N_FILLS] = 0
             is_done = advance(self._venue, script, self.has_impact, until_ns, last_row)
             fills = self._venue.fills[: counters[N_FILLS]]
-            own = (fills[:, F_MESSAGE] >= 0) | (fills[:, F_MAKER_OWNER] > 0)
-            part = np.empty(int(own.sum()), dtype=TIMED_FILL)
-            part["ts"] = script.fill_ts[: len(fills)][own]
-            for column, name in enumerate(FILL_FIELDS):
-                part[name] = fills[own, column]
-            parts.append(part)
+            is_own = (fills[:, F_MESSAGE] >= 0) | (fills[:, F_MAKER_OWNER] > 0)
+            ts = script.fill_ts[: len(fills)]
+            parts.append(_with_time(ts[is_own], fills[is_own]))
         arrived = slice(first, int(counters[MESSAGE]))
-        acks = np.empty(arrived.stop - first, dtype=TIMED_ACK)
-        acks["ts"] = script.arrives[arrived]
-        acks["message"] = np.arange(first, arrived.stop)
-        for column, name in enumerate(ACK_FIELDS):
-            acks[name] = script.acks[arrived, column]
-        return Answer(np.concatenate(parts), acks)
+        numbers = np.arange(first, arrived.stop, dtype=np.int32)[:, None]
+        acks = _with_time(script.arrives[arrived], np.hstack([numbers, script.acks[arrived]]))
+        fills = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return Answer(fills.view(TIMED_FILL).reshape(-1), acks.view(TIMED_ACK).reshape(-1))
+
+
+def _with_time(ts: npt.NDArray[np.int64], rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Rows with a time before them, which fills two columns."""
+    return np.hstack([ts.view(np.int32).reshape(-1, 2), rows])
 
 
 def _power_of_two(n: int) -> int:

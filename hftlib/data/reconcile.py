@@ -109,21 +109,16 @@ def is_equal(depth: Depth, row: Row) -> bool:
 def is_possible(row: Row) -> bool:
     """Whether prices step away from the best and do not cross, and every level has lots."""
     for side in (BUY, SELL):
-        last = NOTHING
+        last = wide(MAX_PRICE + 1 if side > 0 else 0)
         for level in range(len(row) // 4):
             price, lots = price_of(row, side, level), lots_of(row, side, level)
-            if price == 0 or price == NO_ASK:
-                last = price
-                if lots != 0:
-                    return False
-            elif price < 0 or price > MAX_PRICE or lots <= 0:
+            is_empty = price == 0 or price == NO_ASK
+            if price < 0 or (lots != 0 if is_empty else lots <= 0 or price > MAX_PRICE):
                 return False
-            elif level > 0 and not is_better(side, last, price):
+            if not is_empty and not is_better(side, last, price):
                 return False
-            else:
-                last = price
-    bid, ask = price_of(row, BUY, NOTHING), price_of(row, SELL, NOTHING)
-    return bid < ask
+            last = price
+    return price_of(row, BUY, NOTHING) < price_of(row, SELL, NOTHING)
 
 
 @compile_kernel

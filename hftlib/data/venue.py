@@ -32,6 +32,7 @@ from hftlib.data.queues import (
     first_at,
     is_better,
     move_back,
+    next_price,
     slot_of,
 )
 from hftlib.market.ladder import (
@@ -137,18 +138,6 @@ def settle(
 
 
 @compile_kernel
-def serve_better(v: Venue, side: int, price: int, budget: int) -> int:
-    """Let a taker of history meet orders of `side` better than a price; returns the lots left."""
-    if is_better(side, best_price(v.own, side), price):
-        n, none = v.counters[N_FILLS], wide(0)
-        n, budget, _ = match(
-            v.own, v.accounts, v.fills, n, FROM_HISTORY, -side, price + side, budget, none
-        )
-        v.counters[N_FILLS] = n
-    return budget
-
-
-@compile_kernel
 def serve_level(v: Venue, side: int, price: int, number: int, budget: int) -> int:
     """Let a taker of history meet who stands before order `number` at its price.
 
@@ -171,6 +160,16 @@ def serve_level(v: Venue, side: int, price: int, number: int, budget: int) -> in
             reduce(s, order, part)
             budget -= part
         order = following
+    return budget
+
+
+@compile_kernel
+def serve_better(v: Venue, side: int, price: int, budget: int) -> int:
+    """Let a taker of history meet who waits at better prices; returns the lots left."""
+    at = best_price(v.own, side)
+    while budget > 0 and is_better(side, at, price):
+        budget = serve_level(v, side, at, LAST, budget)
+        at = next_price(v.own, side, at)
     return budget
 
 

@@ -210,8 +210,8 @@ class BatchMarket:
             raise BookError(
                 f"first_book {first_book} and warm_up_s {warm_up_s} must not be negative"
             )
-        self.flow, self.value = check_flow(flow), value
-        self.session = Session(step_ms / 1000.0, session_s, open_ns)
+        self.flow, self.value = check_flow(flow), JumpParams._make(map(float, value))
+        self.session = Session(step_ms / 1000.0, float(session_s), open_ns)
         self.lanes = Lane(
             state=open_books(n_books, window, capacity),
             accounts=np.zeros((n_books, n_owners, 4), dtype=np.int64),
@@ -237,7 +237,7 @@ class BatchMarket:
         warm_up = round(warm_up_s / self.session.step_s)
         self.lanes.counters[:, N_STEPS] = -warm_up
         self.lanes.clock[:, SECONDS] = -warm_up * self.session.step_s
-        _open(self.lanes, self.flow, value, self._fills[0], self._no_rows[0])
+        _open(self.lanes, self.flow, self.value, self._fills[0], self._no_rows[0])
         self._advance(self._no_messages, self._no_acks, warm_up)
         self.lanes.state[:, TRADED] = 0
 

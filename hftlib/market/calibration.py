@@ -11,23 +11,22 @@ What a tape shows is measured; what it does not show comes from `start`.
 - inside_share, best_share, behind_*: maximum likelihood of the distance from the
   own side's best price before each add, the adds of `start`'s makers apart.
 - lifetime_shares, lifetimes_s: maximum likelihood of three exponentials from
-  add to cancel, censored by executions and the close, less makers' orders.
+  add to cancel in business time, censored by executions and the close.
 - order_size, take_size: means; the latter of a geometric size, censored where
   the order took all that rested at the best price.
 - parent_exponent, share of splitters: least squares on the autocorrelation of
   trade signs; its exponent is parent_exponent - 1, its level grows with the
-  share and falls with n_parents, which stays unless another fits twice as well.
+  share and falls with n_parents, which stays unless all takers had to split.
 - Kept: parent_pieces, which moves that level too; news_*, which counts cannot
   tell from slow branching; value_*, trend_*, maker_*, which no event shows.
 
-Sources: Thurner et al. (1997), Fractals 5(4), for the Allan factor; Da Fonseca
-& Zaatour (2014), Journal of Futures Markets 34(6), for Hawkes processes from
-moments; Lillo, Mike & Farmer (2005), Physical Review E 71, and Sato & Kanazawa
-(2024), Journal of Statistical Physics 191, for signs; Liang & Zeger (1986),
-Biometrika 73(1), for errors of dependent observations.
+Sources: Thurner et al. (1997), Fractals 5(4), Allan factor; Da Fonseca & Zaatour
+(2014), J. Futures Markets 34(6), Hawkes processes from moments; Lillo, Mike &
+Farmer (2005), Phys. Rev. E 71, and Sato & Kanazawa (2024), J. Stat. Phys. 191,
+signs; Liang & Zeger (1986), Biometrika 73(1), errors of dependent observations.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -47,7 +46,7 @@ STEP_S = 0.1  # of business time, as in the simulators
 LEAST = 100  # seconds, adds, trades and cancels of a session
 SHORTEST_S, FEWEST_WINDOWS = 0.01, 16  # of the Allan factors
 MODEL_ERROR = 0.05  # of an Allan factor: no market is three exponentials
-PRIOR = 5.0  # standard deviation of a logarithm, for what a session does not tell
+PRIOR, PRIOR_SPREAD = np.array([-2.0, -2.0, -2.0, 0.0, 0.0, 0.0]), 3.0
 MOST_BRANCHING = 0.95  # beyond, the rate of a day says nothing about the next
 SIGN_LAGS = np.arange(1, 201)  # trades
 MOST_SPLITTING = 0.95  # of the takers; somebody must bring the value into the price
@@ -73,13 +72,6 @@ class Estimate(NamedTuple):
 Found = dict[str, Estimate]  # by field of FlowParams
 
 
-class Calibration(NamedTuple):
-    """Parameters of a flow, and an estimate for each of its fields."""
-
-    flow: FlowParams
-    report: Found
-
-
 class _Day:
     """A tape from its first two-sided quote on, and the orders that it shows."""
 
@@ -87,8 +79,7 @@ class _Day:
         is_quoted = (tape.best_bid > 0) & (tape.best_ask > 0)
         if not is_quoted.any():
             raise CalibrationError(
-                f"expected a bid and an ask, none of the {len(tape)} events leaves both; "
-                "rebuild the quotes from the messages"
+                f"expected a bid and an ask, no event of {len(tape)} has both; rebuild the quotes"
             )
         first = int(np.argmax(is_quoted))
         self.tape = tape = Tape(**{f.name: getattr(tape, f.name)[first:] for f in fields(Tape)})
@@ -105,8 +96,7 @@ class _Day:
                     f"expected {LEAST} {what} or more, the tape has {n:.0f}; "
                     "take a longer session, with all its messages"
                 )
-        acts = np.unique(tape.ts[np.isin(tape.kind, (ADD, EXECUTE))])
-        self.acts = (acts - tape.ts[0]) / SECOND
+        self.acts = (np.unique(tape.ts[np.isin(tape.kind, (ADD, EXECUTE))]) - tape.ts[0]) / SECOND
 
     def part(self, ts: IntArray) -> IntArray:
         """Part of the session in which each time lies."""
@@ -114,22 +104,17 @@ class _Day:
         return np.minimum((whole * N_PARTS).astype(np.int64), N_PARTS - 1)
 
 
-def calibrate(tape: Tape, *, start: FlowParams) -> Calibration:
-    """Estimate a background flow from a session.
+def calibrate(tape: Tape, *, start: FlowParams) -> tuple[FlowParams, Found]:
+    """Background flow of a session, and an estimate for each of its fields.
 
     Parameters
     ----------
     tape : Tape
         One session in which no order id is used twice, taken as a whole day
-        from the first event that leaves both sides quoted.
+        from the first event that leaves both sides quoted. Messages of level 1
+        lack the orders behind the best price: place and life are then kept.
     start : FlowParams
         Supplies what the tape does not show.
-
-    Returns
-    -------
-    Calibration
-        Messages of level 1 lack the orders behind the best price: place and
-        life of orders are then those of `start`.
 
     Raises
     ------
@@ -142,52 +127,52 @@ def calibrate(tape: Tape, *, start: FlowParams) -> Calibration:
     arrivals, fano = _fit_arrivals(day, shape, start)
     parents, splitting = _fit_signs(day, start)
     roles, maker_share = _fit_roles(day, splitting, fano, start)
-    found |= arrivals | parents | roles | _fit_sizes(day, start)
-    kept = "kept: the tape does not show it"
+    found |= arrivals | parents | roles | _fit_sizes(day)
+    note = "kept: the tape does not show it"
     if day.is_level_1:
-        kept = "kept: messages of level 1 do not show it"
-        note = "level 1: adds at the best price are seen, those behind it added as in start"
-        seen_in_part = ("rate_hz", "role_shares", "branching", "decay_hz", "order_size")
-        found |= {name: found[name]._replace(note=note) for name in seen_in_part}
+        note = "level 1 shows acts at the best price only: others as in start"
+        for name in ("rate_hz", "role_shares", "branching", "decay_hz", "order_size"):
+            found[name] = found[name]._replace(note=note)
     else:
         found |= _fit_places(day, maker_share, start) | _fit_lifetimes(day, maker_share, arrivals)
-    values: dict[str, Any] = start._asdict()
-    report = {name: found.get(name, Estimate(values[name], None, kept)) for name in values}
-    calibrated = FlowParams(**values | {name: estimate.value for name, estimate in found.items()})
-    return Calibration(flow.check_flow(calibrated), report)
+    report = {name: found.get(name, Estimate(x, None, note)) for name, x in start._asdict().items()}
+    return flow.check_flow(FlowParams(*(found.value for found in report.values()))), report
 
 
-def _estimate(value: FloatArray, error: FloatArray, note: str = "") -> Estimate:
-    if np.ndim(value) == 0:
-        return Estimate(float(value), float(error), note)
-    return Estimate(tuple(map(float, value)), tuple(map(float, error)), note)
+def _found(names: str, values: Iterable[Any], errors: Iterable[Any], note: str = "") -> Found:
+    """Estimates by name, each of a number or of several."""
+    rows = [[tuple(x.tolist()) if np.ndim(x) else float(x) for x in y] for y in (values, errors)]
+    return {name: Estimate(x, e, note) for name, x, e in zip(names.split(), *rows, strict=True)}
+
+
+def _slopes(function: Function, x: FloatArray) -> FloatArray:
+    """Derivatives of a function of any shape, by the last axis."""
+    steps = 1e-5 * np.eye(len(x))
+    return np.stack([(function(x + step) - function(x - step)) / 2e-5 for step in steps], axis=-1)
 
 
 def _propagate(function: Function, x: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Standard errors of `function(x)`, of any shape, by the delta method."""
-    steps = 1e-5 * np.eye(len(x))
-    slopes = np.stack([(function(x + h) - function(x - h)) / 2e-5 for h in steps], axis=-1)
+    """Standard errors of `function(x)` by the delta method."""
+    slopes = _slopes(function, x)
     return np.sqrt((slopes @ covariance * slopes).sum(axis=-1))
 
 
-def _maximise(
-    log_likelihood: Function, starts: list[FloatArray], part: IntArray, read: Function
-) -> Iterator[Estimate]:
-    """What `read` makes of the best fit; observations, shape (n,), of a part may be dependent."""
+def _maximise(fit: Function, starts: Any, part: IntArray, read: Function, names: str) -> Found:
+    """What `read` makes of the most likely x; `fit` is the log-likelihood of each observation."""
     options: Any = {"bounds": [(-20.0, 20.0)] * len(starts[0]), "options": {"ftol": 1e-11}}
-    fits = [minimize(lambda x: -log_likelihood(x).mean(), x, **options) for x in starts]
-    x = min(fits, key=lambda fit: fit.fun).x
-    steps = 1e-4 * np.eye(len(x))
-    scores = np.stack([(log_likelihood(x + h) - log_likelihood(x - h)) / 2e-4 for h in steps])
-    sums = np.stack([np.bincount(part, row, N_PARTS) for row in scores])
-    sums = np.linalg.pinv(scores @ scores.T) @ sums
-    return map(_estimate, read(x), _propagate(read, x, sums @ sums.T))
+    found = [minimize(lambda x: -fit(x).mean(), x, **options) for x in starts]
+    x = min(found, key=lambda one: one.fun).x
+    scores = _slopes(fit, x).T
+    by_part = np.stack([np.bincount(part, row, N_PARTS) for row in scores])
+    moves = np.linalg.pinv(scores @ scores.T) @ by_part
+    return _found(names, read(x), _propagate(read, x, moves @ moves.T))
 
 
 def _ratio(above: FloatArray, below: FloatArray, part: IntArray) -> Estimate:
     """Sum over sum of arrays of shape (n,)."""
     ratio = above.sum() / below.sum()
-    return _estimate(ratio, np.linalg.norm(np.bincount(part, above - ratio * below)) / below.sum())
+    error = np.linalg.norm(np.bincount(part, above - ratio * below)) / below.sum()
+    return Estimate(float(ratio), float(error))
 
 
 def _shares(x: FloatArray) -> FloatArray:
@@ -203,21 +188,14 @@ def _fit_day(day: _Day) -> tuple[Found, FloatArray]:
     fit = np.linalg.lstsq(columns, counts, rcond=None)[0]
     variance = ((counts - columns @ fit) ** 2).sum() / (N_PARTS - 3) / (columns**2).sum(axis=0)
     raw, error = fit[1:] / fit[0], np.sqrt(variance[1:]) / fit[0]
-    shape = np.clip(raw, [0.0, -0.95], 0.95)
-    shape = shape * min(
-        1.0, 0.95 / max(-(columns[:, 1:] @ shape).min(), 0.95)
-    )  # no rate is negative
-    note = f"the fit gives {raw[0]:.2f} and {raw[1]:.2f}" if (shape != raw).any() else ""
-    shape_, tilt = (_estimate(shape[k], error[k], note) for k in range(2))
-    return {"day_shape": shape_, "day_tilt": tilt}, shape
+    kept: Any = np.clip(raw, [0.0, -0.95], 0.95)
+    kept *= min(1.0, 0.95 / max(-(columns[:, 1:] @ kept).min(), 0.95))  # no rate is negative
+    note = f"the fit gives {raw[0]:.2f} and {raw[1]:.2f}" if (kept != raw).any() else ""
+    return _found("day_shape day_tilt", kept, error, note), kept
 
 
 def _allan_factors(day: _Day, shape: FloatArray) -> FloatArray:
-    """Windows in octaves, seconds; the Allan factor at each; how many windows there are.
-
-    Half the mean square difference of the counts of neighbouring windows, less the
-    day's profile, over their mean. Factors an octave apart are nearly independent.
-    """
+    """Windows in octaves, seconds; Allan factors, less the day's profile; numbers of windows."""
     rate, n = len(day.acts) / day.seconds, int(day.seconds / SHORTEST_S)
     counts = np.bincount((day.acts / SHORTEST_S).astype(np.int64), minlength=n)[:n] * 1.0
     found, window = [], SHORTEST_S
@@ -226,20 +204,13 @@ def _allan_factors(day: _Day, shape: FloatArray) -> FloatArray:
         profile = np.diff(shape[0] * (x**3 - x) - shape[1] * x * x) / 4.0
         moves = np.diff(counts - rate * day.seconds * profile)
         found.append((window, (moves @ moves) / len(moves) / (2 * rate * window), len(counts)))
-        counts = counts[: len(counts) // 2 * 2].reshape(-1, 2).sum(axis=1)
-        window *= 2
+        counts, window = counts[: len(counts) // 2 * 2].reshape(-1, 2).sum(axis=1), 2 * window
     return np.array(found, dtype=np.float64).T
 
 
-def _scales(x: FloatArray) -> FloatArray:
-    """Branching ratios, then decays from the fastest down, of six free numbers."""
-    decays = np.exp(x[3] - np.cumsum(np.append(0.0, np.exp(x[4:]))))
-    return np.stack([MOST_BRANCHING * _shares(x[:3])[:-1], decays])
-
-
-def _spectrum(x: FloatArray, rate: float, start: FlowParams) -> FloatArray:
+def _spectrum(scales: FloatArray, rate: float, start: FlowParams) -> FloatArray:
     """Spectrum of the acts over their rate (Hawkes 1971); news are a shot noise in it."""
-    branching, decay = _scales(x)
+    branching, decay = scales
     caused = (branching * decay / (decay + 1j * FREQUENCIES[:, None])).sum(axis=1)
     level = 2 * (start.news_share * (1 - branching.sum())) ** 2 * rate
     news = level / start.news_hz / (1 + (FREQUENCIES / decay[-1]) ** 2) if level > 0 else 0.0
@@ -256,33 +227,30 @@ def _fit_arrivals(day: _Day, shape: FloatArray, start: FlowParams) -> tuple[Foun
     kernel = np.diff(area, axis=1, append=np.pi / 8) * 8 / np.pi
     weight = 1 / np.sqrt(MODEL_ERROR**2 + 3 / n_windows)
     low, high = np.log(0.5 / windows[-1]), np.log(2 / windows[0])
-    bounds = [-20.0] * 3 + [low, -3.0, -3.0], [20.0] * 3 + [high, 3.0, 3.0]
-    prior = np.array([-1.0, -1.0, -1.0, (low + high) / 2, 1.0, 1.0])
+
+    def scales(x: FloatArray) -> FloatArray:
+        """Branching ratios, and decays from the fastest down, of six free numbers."""
+        decay = np.exp(high - (high - low) * np.cumsum(_shares(x[3:])[:-1]))
+        return np.stack([MOST_BRANCHING * _shares(x[:3])[:-1], decay])
 
     def residuals(x: FloatArray) -> FloatArray:
-        error = np.log(kernel @ _spectrum(x, rate, start) / factors) * weight
-        return np.append(error, (x - prior) / PRIOR)
+        spectrum = _spectrum(scales(x), rate, start)
+        error = np.log(kernel @ spectrum / np.maximum(factors, 1e-3)) * weight
+        return np.append(error, (x - PRIOR) / PRIOR_SPREAD)
 
-    fits = []
-    for at in ((0.1, 0.3, 0.55), (0.3, 0.3, 0.35), (0.15, 0.65, 0.15), (0.4, 0.3, 0.25)):
-        steps = (high - low) * np.array(at)  # between the scales; the fit has valleys
-        first = np.append(prior[:3], [high - steps[0], *np.log(steps[1:])])
-        fits.append(least_squares(residuals, first, bounds=bounds))
-    best = min(fits, key=lambda fit: fit.cost)
+    places = np.array([(1, 3, 5.5), (3, 3, 3.5), (1.5, 6.5, 1.5), (4, 3, 2.5)])  # it has valleys
+    firsts = np.append(0 * places - 1, np.log(places / (10 - places.sum(axis=1)[:, None])), axis=1)
+    best = min((least_squares(residuals, x) for x in firsts), key=lambda fit: fit.cost)
     covariance = np.linalg.inv(best.jac.T @ best.jac)
-    values, errors = _scales(best.x), _propagate(_scales, best.x, covariance)
-    total = _propagate(lambda x: _scales(x)[0].sum(), best.x, covariance)
-    note = f"sum {values[0].sum():.2f}, standard error {total:.2f}"
-    branching = _estimate(values[0], errors[0], note)
-    found = {"branching": branching, "decay_hz": _estimate(values[1], errors[1])}
-    return found, float(_spectrum(best.x, rate, start)[0])
+    values, errors = scales(best.x), _propagate(scales, best.x, covariance)
+    total = _propagate(lambda x: scales(x)[0].sum(), best.x, covariance)
+    note = f"branching sums to {values[0].sum():.2f}, standard error {total:.2f}"
+    found = _found("branching decay_hz", values, errors, note)
+    return found, float(_spectrum(values, rate, start)[0])
 
 
 def _sign_acf(share: float, exponent: float, n_parents: int, least: float) -> FloatArray:
-    """Autocorrelation of trade signs at SIGN_LAGS where a share of the takers splits orders.
-
-    They are alike if one of `n_parents` orders is worked twice and has not ended in between.
-    """
+    """Chance at SIGN_LAGS that two trades are of splitters, of one of their orders and its life."""
     longer = np.minimum(1.0, (np.arange(1, flow.MOST_PIECES + 1) / least) ** -exponent)
     left = np.cumsum(longer[::-1])[::-1]
     works = share / n_parents
@@ -307,17 +275,15 @@ def _fit_signs(day: _Day, start: FlowParams) -> tuple[Found, Estimate]:
     limits: Any = {"bounds": ([0.0, 1.02], [MOST_SPLITTING, 4.0])}
     numbers = range(1, flow.N_PARENTS + 1)
     fits = {n: least_squares(residuals, [0.5, 1.6], args=(n,), **limits) for n in numbers}
-    n_parents = min(fits, key=lambda n: fits[n].cost * (1 if n == start.n_parents else 2))
+    is_full = fits[start.n_parents].x[0] > 0.99 * MOST_SPLITTING
+    n_parents = min(fits, key=lambda n: fits[n].cost) if is_full else start.n_parents
     best = fits[n_parents]
     sums = np.linalg.pinv(best.jac) @ (weight * (products - acf * counts) / total).T
     error = np.linalg.norm(sums, axis=1)
-    if best.x[0] < 3 * error[0]:
-        kept = Estimate(start.parent_exponent, None, "kept: the signs show no memory")
-        return {"parent_exponent": kept}, Estimate(0.0, 0.0)
-    found = {"parent_exponent": _estimate(best.x[1], error[1])}
-    if n_parents != start.n_parents:
-        found["n_parents"] = Estimate(n_parents, None, "fits twice as well as start's")
-    return found, _estimate(best.x[0], error[0])
+    if best.x[0] < 3 * error[0]:  # no memory
+        return {}, Estimate(0.0, 0.0)
+    found = {"n_parents": Estimate(n_parents, None, "start's, unless all takers had to split")}
+    return found | _found("parent_exponent", best.x[1:], error[1:]), Estimate(best.x[0], error[0])
 
 
 def _fit_roles(day: _Day, split: Estimate, fano: float, start: FlowParams) -> tuple[Found, float]:
@@ -340,15 +306,14 @@ def _fit_roles(day: _Day, split: Estimate, fano: float, start: FlowParams) -> tu
 
     x = np.array([taking.value, split.value])
     covariance = np.diag([taking.error, split.error]) ** 2
-    errors = _propagate(lambda y: acts(y) / acts(y).sum(), x, covariance)
-    counts = acts(x)
+    counts, errors = acts(x), _propagate(lambda y: acts(y) / acts(y).sum(), x, covariance)
     rate = len(part) * counts.sum() / day.seconds
-    shares = _estimate(counts / counts.sum(), errors)
-    found = {"rate_hz": _estimate(rate, np.sqrt(rate * fano / day.seconds)), "role_shares": shares}
+    rate_error = np.sqrt(rate * fano / day.seconds)
+    found = _found("rate_hz role_shares", [rate, counts / counts.sum()], [rate_error, errors])
     return found, float(2 * counts[flow.MAKER] * seen / (1 - x[0]))
 
 
-def _fit_sizes(day: _Day, start: FlowParams) -> Found:
+def _fit_sizes(day: _Day) -> Found:
     tape, trades = day.tape, day.trades
     adds = tape.kind == ADD
     order = _ratio(tape.size[adds], np.ones(adds.sum()), day.part(tape.ts[adds]))
@@ -356,10 +321,8 @@ def _fit_sizes(day: _Day, start: FlowParams) -> Found:
     before = np.maximum(rows[np.searchsorted(tape.ts[rows], trades.ts)] - 1, 0)
     there = np.where(trades.sign > 0, tape.ask_qty[before], tape.bid_qty[before])
     ends = (trades.size != there) * 1.0  # before the lots did
-    take = Estimate(start.take_size, None, "kept: every trade took all that rested")
-    if ends.any():
-        take = _ratio(trades.size - 1 + ends, ends, day.part(trades.ts))
-    return {"order_size": order, "take_size": take}
+    take = _ratio(trades.size - 1 + ends, ends, day.part(trades.ts)) if ends.any() else None
+    return {"order_size": order} | ({"take_size": take} if take else {})
 
 
 def _fit_places(day: _Day, maker_share: float, start: FlowParams) -> Found:
@@ -370,55 +333,49 @@ def _fit_places(day: _Day, maker_share: float, start: FlowParams) -> Found:
     # A maker's distance from the mid is even from half to one and a half of its mean, with
     # a normal error as it looks at the value. No quote reaches the other side.
     error = start.maker_information * MISPRICING * (start.value_threshold + spread / 2) + 1e-3
-
-    def below(away: FloatArray) -> FloatArray:
-        z = [(away - edge * start.maker_spread) / error for edge in (0.5, 1.5)]
-        area = [y * ndtr(y) + np.exp(-y * y / 2) / np.sqrt(2 * np.pi) for y in z]
-        return error * (area[0] - area[1]) / start.maker_spread
-
-    away = depth + spread / 2
-    makers = maker_share * (below(away) - np.where(depth == 1 - spread, 0.0, below(away - 1)))
+    away = np.stack([depth, depth - 1]) + spread / 2
+    z = (away - start.maker_spread * np.array([[[0.5]], [[1.5]]])) / error
+    area = error * (z * ndtr(z) + np.exp(-z * z / 2) / np.sqrt(2 * np.pi))
+    below = (area[0] - area[1]) / start.maker_spread
+    makers = maker_share * (below[0] - np.where(depth == 1 - spread, 0.0, below[1]))
     inside, behind = np.maximum(-depth, 1.0), np.maximum(depth, 1.0)
     where_inside = (np.sqrt(inside) - np.sqrt(inside - 1)) / np.sqrt(np.maximum(spread - 1, 1))
+
+    def log_likelihood(x: FloatArray) -> FloatArray:
+        shares, (scale, exponent) = _shares(x[:2]), np.exp(x[2:])
+        tail = (1 + (behind - 1) / scale) ** -exponent - (1 + behind / scale) ** -exponent
+        own = np.where(depth < 0, shares[0] * where_inside, shares[2] * tail)
+        own = np.where(depth == 0, shares[1] + shares[0] * (spread == 1), own)
+        return np.log(makers + (1 - maker_share) * own + 1e-300)
 
     def places(x: FloatArray) -> FloatArray:
         return np.append(_shares(x[:2])[:2], np.exp(x[2:]))
 
-    def log_likelihood(x: FloatArray) -> FloatArray:
-        inside_share, best_share, scale, exponent = places(x)
-        tail = (1 + (behind - 1) / scale) ** -exponent - (1 + behind / scale) ** -exponent
-        tail *= 1 - inside_share - best_share
-        at = best_share + inside_share * (spread == 1)
-        own = np.where(depth < 0, inside_share * where_inside, np.where(depth == 0, at, tail))
-        return np.log(makers + (1 - maker_share) * own + 1e-300)
-
-    part = day.part(day.tape.ts[day.rows[kept]])
-    found = _maximise(log_likelihood, [np.array([-1.0, -1.0, 2.3, 0.4])], part, places)
-    names = ("inside_share", "best_share", "behind_scale", "behind_exponent")
-    return dict(zip(names, found, strict=True))
+    part = day.part(day.tape.ts[day.rows])[kept]
+    names = "inside_share best_share behind_scale behind_exponent"
+    return _maximise(log_likelihood, [np.array([-1.0, -1.0, 2.3, 0.4])], part, places, names)
 
 
-def _business_time(day: _Day, arrivals: Found) -> tuple[FloatArray, FloatArray]:
-    """Steps of the session and the time passed at each at a pace of acts over their mean rate."""
+def _business_time(day: _Day, arrivals: Found, seconds: FloatArray) -> FloatArray:
+    """Times on a clock whose pace is the rate of acts over its mean."""
     branching, decay = (np.array(arrivals[name].value) for name in ("branching", "decay_hz"))
     step = np.arange(0.0, day.seconds + STEP_S, STEP_S)
-    counts, edges = np.histogram(day.acts, N_PARTS, (0.0, day.seconds))
-    rate = np.interp(step, (edges[1:] + edges[:-1]) / 2, counts) * (1 - branching.sum())
-    rate *= N_PARTS / day.seconds
-    coming = np.searchsorted(step, day.acts, side="right")
-    left = step[np.minimum(coming, len(step) - 1)] - day.acts
+    coming = (day.acts // STEP_S).astype(np.int64) + 1
+    local, edges = np.histogram(day.acts, N_PARTS, (0.0, day.seconds), density=True)
+    pace = np.interp(step, (edges[1:] + edges[:-1]) / 2, local * (1 - branching.sum()))
     for n, hz in zip(branching, decay, strict=True):
-        kicks = np.bincount(coming, n * hz * np.exp(-hz * left), len(step))[: len(step)]
-        rate += lfilter([1.0], [1.0, -np.exp(-hz * STEP_S)], kicks)
-    return step, np.append(0.0, np.cumsum(rate[:-1]) * STEP_S / len(day.acts) * day.seconds)
+        kicks = n * hz * np.exp(-hz * (coming * STEP_S - day.acts)) / len(day.acts)
+        left = np.bincount(coming, kicks, len(step))[: len(step)]  # at the end of each step
+        pace += lfilter([1.0], [1.0, -np.exp(-hz * STEP_S)], left)
+    passed = np.append(0.0, np.cumsum(pace[:-1]) * STEP_S * day.seconds)
+    return np.interp(seconds, step, passed)
 
 
 def _fit_lifetimes(day: _Day, maker_share: float, arrivals: Found) -> Found:
     added, is_cancelled = day.tape.ts[day.rows], day.is_cancelled[:, None]
     begin = (added - day.tape.ts[0]) / SECOND
-    end = np.minimum(begin + day.lifetime, day.seconds)
-    step, passed = _business_time(day, arrivals)
-    seconds = (np.interp(end, step, passed) - np.interp(begin, step, passed))[:, None]
+    times = np.stack([begin, np.minimum(begin + day.lifetime, day.seconds)])
+    seconds = np.diff(_business_time(day, arrivals, times), axis=0).T
 
     def log_likelihood(x: FloatArray) -> FloatArray:
         ends = np.exp(-x[2:])
@@ -432,8 +389,7 @@ def _fit_lifetimes(day: _Day, maker_share: float, arrivals: Found) -> Found:
         shares[flow.PATIENT] = max(shares[flow.PATIENT] - maker_share, 0.0)
         return np.stack([shares / shares.sum(), np.exp(x[2:][rising])])
 
-    middle = np.log(np.median(seconds[is_cancelled]) + 1e-6)
     around = np.array([[-1.4, 2.3, 6.9], [-3.9, 1.4, 5.0]])  # the likelihood has two tops
-    starts = [np.append([0.0, 0.0], middle + step) for step in around]
-    found = _maximise(log_likelihood, starts, day.part(added), kinds)
-    return dict(zip(("lifetime_shares", "lifetimes_s"), found, strict=True))
+    middle = np.log(np.median(seconds[is_cancelled]) + 1e-6)
+    starts = np.insert(middle + around, [0, 0], 0.0, axis=1)
+    return _maximise(log_likelihood, starts, day.part(added), kinds, "lifetime_shares lifetimes_s")

@@ -77,7 +77,7 @@ class Floor(NamedTuple):
     known: npt.NDArray[np.int64]  # (n_agents,), lots that a maker knows to hold
     seen_ns: npt.NDArray[np.int64]  # (MEMORY,), ring of quotes: since when
     seen: npt.NDArray[np.int64]  # (MEMORY, 4), what
-    seen_mean: npt.NDArray[np.float64]  # (MEMORY,), and the mid's running mean then
+    seen_trend: npt.NDArray[np.float64]  # (MEMORY,), the mid's distance from its mean then, ticks
 
 
 class Rules(NamedTuple):
@@ -91,24 +91,31 @@ class Rules(NamedTuple):
 
 
 @compile_kernel
-def see(floor: Floor, at_ns: int) -> tuple[Quotes, float]:
-    """The quotes and the mid's running mean at a time, or the oldest that are kept."""
+def see(floor: Floor, at_ns: int, trend_s: float) -> tuple[Quotes, float]:
+    """Quotes and trend at a time, or the oldest that are kept.
+
+    The trend fades while the quotes stay.
+    """
     newest = floor.counters[N_QUOTES] - 1
     k = newest
     while k > 0 and k > newest - MEMORY + 1 and floor.seen_ns[k % MEMORY] > at_ns:
         k -= 1
     row = floor.seen[k % MEMORY]
-    return Quotes(row[0], row[1], row[2], row[3]), floor.seen_mean[k % MEMORY]
+    age_s = max(0, at_ns - floor.seen_ns[k % MEMORY]) * 1e-9
+    trend = floor.seen_trend[k % MEMORY] * math.exp(-age_s / trend_s)
+    return Quotes(row[0], row[1], row[2], row[3]), trend
 
 
 @compile_kernel
 def publish(floor: Floor, ts: int) -> None:
-    """Note the quotes for those who see them late."""
+    """Note quotes and trend for those who see them late."""
     q = quotes_of(floor.state)
     k = floor.counters[N_QUOTES] % MEMORY
-    floor.seen_ns[k], floor.seen_mean[k] = ts, floor.clock[MEAN]
     row = floor.seen[k]
     row[0], row[1], row[2], row[3] = q.bid, q.bid_qty, q.ask, q.ask_qty
+    two_sided = q.bid != 0 and q.ask != 0
+    floor.seen_trend[k] = (q.bid + q.ask) / 2.0 - floor.clock[MEAN] if two_sided else 0.0
+    floor.seen_ns[k] = ts
     floor.counters[N_QUOTES] += 1
 
 
@@ -199,8 +206,7 @@ def wake(floor: Floor, calendar: Calendar, p: FlowParams, rules: Rules, ts: int)
     if first == stop:
         return
     agent = first + int(uniform(floor.stream) * (stop - first))
-    q, mean = see(floor, ts - delay(floor, rules, agent, wide(0)))
-    trend = (q.bid + q.ask) / 2.0 - mean if q.bid != 0 and q.ask != 0 else 0.0
+    q, trend = see(floor, ts - delay(floor, rules, agent, wide(0)), p.trend_s)
     arrives = ts + delay(floor, rules, agent, wide(1))
     value = floor.clock[VALUE_NOW] + floor.errors[agent]
     if role == MAKER:
@@ -237,7 +243,6 @@ def advance(
     q = quotes_of(floor.state)
     mid = (q.bid + q.ask) / 2.0 if q.bid != 0 and q.ask != 0 else clock[VALUE_NOW]
     clock[MEAN] += (1.0 - math.exp(-rules.step_s / p.trend_s)) * (mid - clock[MEAN])
-    publish(floor, rules.open_ns + round(now * 1e9))
     u = min(max(now / rules.length_s, 0.0), 1.0)
     base = base_rate(p, u)
     hear_news(floor.excitation, rules.step_s, u, p, floor.stream)

@@ -33,7 +33,7 @@ N_SCALES = 3
 N_PARENTS = 4  # parent orders that one market can work at once
 CAREFUL_SHARE = 0.85  # aggressive orders no larger than what rests at the best price
 FARTHEST = 5_000  # ticks behind the best price
-MOST_PIECES = 10_000  # of a parent order
+MOST_PIECES = 500  # of a parent order, or the longest of them would fill a day
 
 
 class FlowParams(NamedTuple):
@@ -52,7 +52,7 @@ class FlowParams(NamedTuple):
     behind_scale: float  # distance behind the best: Pareto scale
     behind_exponent: float  # and tail exponent
     lifetime_shares: tuple[float, float, float]  # fleeting, patient, standing; sum 1
-    lifetimes_s: tuple[float, float, float]  # mean rest before the cancel
+    lifetimes_s: tuple[float, float, float]  # mean rest before the cancel, at the mean pace
     order_size: float  # mean size of a resting order
     take_size: float  # mean size of an aggressive one
     n_parents: int  # parent orders worked at once, at most N_PARENTS

@@ -22,6 +22,7 @@ from hftlib.market.floor import (
     MEMORY,
     N_CLOCK,
     N_COUNTERS,
+    N_QUOTES,
     N_STEPS,
     SECONDS,
     VALUE_NOW,
@@ -130,9 +131,13 @@ class Simulator:
                 f"step_ms {step_ms} and session_s {session_s} must be positive, "
                 f"warm_up_s {warm_up_s} not negative"
             )
-        self.flow, self.value = check_flow(flow), value
+        self.flow, self.value = check_flow(flow), OUParams._make(map(float, value))
         self.rules = Rules(
-            step_ms / 1000.0, session_s, open_ns, population.jitter, population.maker_inventory_skew
+            step_ms / 1000.0,
+            float(session_s),
+            open_ns,
+            float(population.jitter),
+            float(population.maker_inventory_skew),
         )
         self.floor = _open_floor(self.flow, value, population, seed, window, capacity)
         self.calendar = open_calendar(4 * capacity)
@@ -228,6 +233,8 @@ def _open_floor(
     errors[has_error] = population.value_error * rng.standard_normal(counts[VALUE])
     clock = np.zeros(N_CLOCK)
     clock[VALUE_NOW] = clock[MEAN] = value.mean
+    counters = np.zeros(N_COUNTERS, dtype=np.int64)
+    counters[N_QUOTES] = 1  # the quotes of the empty book
     excitation = np.zeros(N_SCALES)
     settle(excitation, flow)
     return Floor(
@@ -237,7 +244,7 @@ def _open_floor(
         excitation=excitation,
         clock=clock,
         parents=np.zeros((N_PARENTS, 2), dtype=np.int64),
-        counters=np.zeros(N_COUNTERS, dtype=np.int64),
+        counters=counters,
         message=np.zeros(len(MESSAGE_FIELDS), dtype=np.int32),
         first_agent=first,
         delays_ns=delays,
@@ -246,5 +253,5 @@ def _open_floor(
         known=np.zeros(n_agents, dtype=np.int64),
         seen_ns=np.zeros(MEMORY, dtype=np.int64),
         seen=np.zeros((MEMORY, 4), dtype=np.int64),
-        seen_mean=np.zeros(MEMORY),
+        seen_trend=np.zeros(MEMORY),
     )

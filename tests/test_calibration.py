@@ -48,12 +48,10 @@ START = TRUTH._replace(
     lifetimes_s=(1.0, 2.0, 3.0),
     order_size=10.0,
     take_size=10.0,
-    n_parents=2,
     parent_exponent=1.2,
 )
 KEPT = ["parent_pieces", *(n for n in START._fields if n.startswith(("news", "val", "tr", "mak")))]
-# of a tape without makers, news or parents
-PLAIN = START._replace(role_shares=(0.5, 0.5, 0.0, 0.0, 0.0, 0.0))
+PLAIN = START._replace(role_shares=(0.5, 0.5, 0.0, 0.0, 0.0, 0.0))  # nobody but noise
 
 
 def record(n_books: int, seconds: float, flow: FlowParams = TRUTH, **changes) -> list[Tape]:
@@ -78,6 +76,11 @@ def found(day: Tape) -> tuple[FlowParams, dict[str, Estimate]]:
 @pytest.fixture(scope="module")
 def hours() -> list[Tape]:
     return record(8, 3600.0, seed=1)
+
+
+@pytest.fixture(scope="module")
+def plain() -> tuple[FlowParams, dict[str, Estimate]]:
+    return calibrate(make_tape(), start=PLAIN)
 
 
 def make_tape(
@@ -133,8 +136,8 @@ def make_tape(
     )
 
 
-# Estimates of 14 days spread by at most a quarter of these tolerances. The rest is known:
-# roles and fleeting orders are off by .01, as of those who may take or rest .3 are said to take.
+# Over 14 days, no estimate spreads by more than a quarter of these. A few are off by more than
+# chance, at most half of these: who may take or rest is said to take in .3 of the cases.
 TOLERANCES = {
     "rate_hz": 0.4,
     "branching": (0.04, 0.06, 0.09),
@@ -151,7 +154,6 @@ TOLERANCES = {
     "order_size": 1.5,
     "take_size": 2.0,
     "parent_exponent": 0.35,
-    "n_parents": 0,
 }
 
 
@@ -167,16 +169,16 @@ def test_the_sum_of_the_branching_is_known_better_than_its_parts(found):
 
 
 def test_standard_errors_are_the_spread_over_sessions(hours: list[Tape]):
-    """Eight hours: the quotient of both is within .4 and 1.8 with 99 % chance."""
+    """Eight hours: with known errors, the quotient is within .3 and 1.9 in 999 cases of 1,000."""
     reports = [calibrate(tape, start=TRUTH)[1] for tape in hours]
-    for name in ("inside_share", "best_share", "behind_exponent", "order_size", "take_size"):
+    for name in (
+        *("rate_hz", "inside_share", "best_share", "behind_scale", "behind_exponent"),
+        *("lifetimes_s", "order_size", "take_size"),
+    ):
         values = np.array([report[name].value for report in reports])
         errors = np.array([report[name].error for report in reports])
-        assert 0.4 < values.std(ddof=1) / np.sqrt((errors**2).mean()) < 1.8, name
-    lifetimes = np.array([report["lifetimes_s"].value for report in reports])
-    errors = np.array([report["lifetimes_s"].error for report in reports])
-    ratio = lifetimes.std(axis=0, ddof=1) / np.sqrt((errors**2).mean(axis=0))
-    assert ((ratio > 0.4) & (ratio < 1.8)).all()
+        ratio = values.std(axis=0, ddof=1) / np.sqrt((errors**2).mean(axis=0))
+        assert ((ratio > 0.3) & (ratio < 1.9)).all(), (name, ratio)
 
 
 def test_what_the_tape_does_not_show_is_kept_and_said(found):
@@ -194,10 +196,8 @@ def test_what_the_tape_does_not_show_is_kept_and_said(found):
 
 def test_the_start_decides_nothing_that_is_measured(day: Tape, found):
     again, _ = calibrate(day, start=TRUTH)
-    for name in ("branching", "decay_hz", "day_shape", "day_tilt", "order_size", "take_size"):
-        assert getattr(again, name) == getattr(found[0], name)
-    assert again.rate_hz == pytest.approx(found[0].rate_hz, rel=1e-3)
-    assert again.lifetimes_s == pytest.approx(found[0].lifetimes_s, rel=1e-3)
+    for name in TOLERANCES:
+        assert getattr(again, name) == pytest.approx(getattr(found[0], name), rel=1e-6), name
 
 
 def test_a_mirrored_session_gives_the_same_bits(hours: list[Tape]):
@@ -206,10 +206,10 @@ def test_a_mirrored_session_gives_the_same_bits(hours: list[Tape]):
     assert calibrate(mirror(hours[0]), start=START) == calibrate(hours[0], start=START)
 
 
-def test_calibrating_twice_gives_the_same_bits_and_leaves_the_tape_alone():
+def test_calibrating_twice_gives_the_same_bits_and_leaves_the_tape_alone(plain):
     tape = make_tape()
     before = [getattr(tape, f.name).copy() for f in dataclasses.fields(Tape)]
-    assert calibrate(tape, start=PLAIN) == calibrate(tape, start=PLAIN)
+    assert calibrate(tape, start=PLAIN) == plain
     for f, column in zip(dataclasses.fields(Tape), before, strict=True):
         assert (getattr(tape, f.name) == column).all()
 
@@ -217,10 +217,9 @@ def test_calibrating_twice_gives_the_same_bits_and_leaves_the_tape_alone():
 # closed forms
 
 
-def test_independent_laws_are_found_where_nothing_else_happens():
-    flow, report = calibrate(make_tape(), start=PLAIN)
+def test_independent_laws_are_found_where_nothing_else_happens(plain):
+    flow, report = plain
     assert flow.rate_hz == pytest.approx(15_000 / 7200, rel=1e-3)
-    assert sum(flow.branching) < 0.1
     assert (flow.day_shape, flow.day_tilt) == pytest.approx((0.0, 0.0), abs=0.05)  # se .013
     shares = np.zeros(6)
     shares[[PASSIVE, NOISE]] = 0.8, 0.2
@@ -241,21 +240,27 @@ def test_independent_laws_are_found_where_nothing_else_happens():
         assert (np.array(report[name].error) < 0.12 * np.array(value)).all(), name
 
 
-def test_error_of_a_mean_is_its_closed_form():
-    _, report = calibrate(make_tape(), start=PLAIN)
+def test_poisson_acts_have_no_branching_that_could_be_told_from_none(plain):
+    flow, report = plain
+    error = float(report["branching"].note.split()[-1])
+    assert sum(flow.branching) < 2 * error
+    is_fast = np.array(flow.decay_hz) > 1.0
+    assert np.array(flow.branching)[is_fast].sum() < 0.05  # 7,200 windows of 1 s: se .01
+
+
+def test_error_of_a_mean_is_its_closed_form(plain):
     spread = np.sqrt(120 * 119 / 12_000)  # geometric sizes
-    assert report["order_size"].error == pytest.approx(spread, rel=0.3)  # of 60 parts: se .09
+    assert plain[1]["order_size"].error == pytest.approx(spread, rel=0.3)  # of 60 parts: se .09
 
 
-def test_signs_without_memory_leave_nobody_splitting():
-    flow, report = calibrate(make_tape(), start=PLAIN)
+def test_signs_without_memory_leave_nobody_splitting(plain):
+    flow, report = plain
     assert flow.role_shares[SPLITTER] == 0
     assert flow.parent_exponent == PLAIN.parent_exponent
     assert report["parent_exponent"].error is None
 
 
-@pytest.mark.parametrize("exponent", [1.4, 1.8])
-@pytest.mark.parametrize("share", [0.6, 0.9])
+@pytest.mark.parametrize(("exponent", "share"), [(1.4, 0.9), (1.8, 0.6)])
 def test_split_orders_give_their_exponent_and_their_share(exponent: float, share: float):
     rng = np.random.default_rng(2)
     n = 20_000
@@ -265,7 +270,7 @@ def test_split_orders_give_their_exponent_and_their_share(exponent: float, share
     sign = rng.choice([-1, 1], n)
     splits = rng.random(n) < share
     sign[splits] = worked[: splits.sum()]
-    flow, _ = calibrate(make_tape(sign=sign, n_trades=n), start=PLAIN._replace(n_parents=1))
+    flow, _ = calibrate(make_tape(sign=sign, n_trades=n), start=PLAIN)
     takers = flow.role_shares[SPLITTER] + flow.role_shares[NOISE]
     assert flow.n_parents == 1
     # six seeds of 20,000 signs: exponents spread by .06, shares by .01
@@ -275,8 +280,8 @@ def test_split_orders_give_their_exponent_and_their_share(exponent: float, share
 
 def test_a_level_too_high_for_two_parents_leaves_one():
     sign = np.repeat(np.random.default_rng(0).choice([-1, 1], 2_500), 8)
-    flow, _ = calibrate(make_tape(sign=sign, n_trades=20_000), start=PLAIN)
-    assert (PLAIN.n_parents, flow.n_parents) == (2, 1)
+    start = PLAIN._replace(n_parents=2)
+    assert calibrate(make_tape(sign=sign, n_trades=20_000), start=start)[0].n_parents == 1
 
 
 def test_trades_that_take_all_there_is_tell_nothing_of_their_size():
@@ -327,18 +332,17 @@ def test_a_start_out_of_its_range_is_refused():
 
 
 def test_messages_of_level_1_keep_place_and_life_of_orders():
-    tape = make_tape()
+    tape, start = make_tape(), PLAIN._replace(inside_share=0.2, best_share=0.1)
     best = np.where(tape.direction > 0, tape.best_bid, tape.best_ask)
-    shown = tape.direction * (best - tape.price) <= 0
-    flow, report = calibrate(take(tape, shown), start=PLAIN)
-    whole = calibrate(tape, start=PLAIN._replace(inside_share=0.2, best_share=0.1))[0]
-    for name in ("inside_share", "behind_exponent", "lifetimes_s"):
-        assert getattr(flow, name) == getattr(PLAIN, name)
+    shown = take(tape, tape.direction * (best - tape.price) <= 0)
+    flow, report = calibrate(shown, start=start)
+    for name in ("inside_share", "best_share", "behind_scale", "behind_exponent", "lifetimes_s"):
+        assert getattr(flow, name) == getattr(start, name)
         assert report[name].note.startswith("level 1")
+    # three in ten adds are shown, and the start is right about it: of 3,600, se 2 %
     assert report["rate_hz"].note.startswith("level 1")
-    exact = calibrate(take(tape, shown), start=PLAIN._replace(inside_share=0.2, best_share=0.1))[0]
-    assert exact.rate_hz == pytest.approx(whole.rate_hz, rel=0.05)  # 3,600 adds shown: se .02
-    assert exact.role_shares == pytest.approx(whole.role_shares, abs=0.02)
+    assert flow.rate_hz == pytest.approx(15_000 / 7200, rel=0.06)
+    assert flow.role_shares[PASSIVE] == pytest.approx(0.8, abs=0.02)
 
 
 # real markets

@@ -105,6 +105,7 @@ def test_lobster_files_of_a_simulated_market_give_it_back(tmp_path, simulated):
     book = rebuild(messages, levels=3).book
     day = LobsterDay(DAY._replace(levels=3), 100, messages, book, pd.DataFrame())
     again = read_day(write_lobster(tmp_path, day))
+    assert replay_day(again).n_unexplained == 0
     done = replay_tape(again.tape, again.book, is_complete=True)
     assert done.outcomes["equal"] == done.n_rows == len(simulated)
     for name in ("best_bid", "bid_qty", "best_ask", "ask_qty"):

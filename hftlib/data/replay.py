@@ -19,10 +19,11 @@ What a row's outcome says (`OUTCOMES`), the first that applies:
 - mismatch: anything else, or a fault of the message (`FAULTS`).
 
 After every difference the book becomes the row's, so each row is a test of its
-own; a wrong message therefore spoils one row and a wrong row two, itself and
-the next. What comes into view cannot be foreseen, so lots that are wrong in
-the very row that surfaces them show at the next row. Nothing but these rows
-says what a hidden execution's size and price should be: those are not tested.
+own: a wrong message spoils one row, a wrong row at most two, itself and the
+next. What a test cannot see: lots that are wrong in the very row that surfaces
+them show only at the next row; of a hidden execution only the price is tested,
+which lies within the quotes; a wrong order id shows where all orders at its
+price are known.
 
 Source: LOBSTER, Data structure, lobsterdata.com.
 """
@@ -92,7 +93,7 @@ SPARE = 1024  # orders beside the file's own: lots that surface
 
 
 class ReplayError(ValueError):
-    """Messages and book that do not belong together, or are too many."""
+    """Messages and a book that do not belong together."""
 
 
 class Mismatch(NamedTuple):
@@ -148,7 +149,8 @@ class Replay:
     first_mismatch : Mismatch or None
     n_out_of_turn : int, executions of an order with an older one at its price
     n_cleared : int, orders that must have gone although no message said so
-    n_refused : int, orders for which the book had no room
+    n_refused : int, orders for which no book has room: beyond 2**24 orders, or
+        2**31 lots a side
     history : History
     """
 
@@ -210,8 +212,7 @@ def replay(
     Raises
     ------
     ReplayError
-        If the shapes do not belong together, or more orders rest at once than
-        a book can hold.
+        If the shapes do not belong together.
     """
     if book is None:
         book = np.stack([tape.best_ask, tape.ask_qty, tape.best_bid, tape.bid_qty], axis=1)
@@ -222,7 +223,8 @@ def replay(
     gaps = np.zeros(len(tape), dtype=np.bool_) if gaps is None else gaps
     if gaps.shape != (len(tape),):
         raise ReplayError(f"expected gaps of shape ({len(tape)},), received {gaps.shape}")
-    return _replay(tape, np.ascontiguousarray(book), book.shape[1] // 4, gaps, is_complete)
+    book = np.ascontiguousarray(book, dtype=np.int32)
+    return _replay(tape, book, book.shape[1] // 4, gaps, is_complete)
 
 
 def replay_day(day: LobsterDay) -> Replay:
@@ -236,14 +238,13 @@ def replay_day(day: LobsterDay) -> Replay:
     LobsterError
         If the day has no order-book file.
     """
-    refused = day.quarantine[day.quarantine["file"].str.contains("_message_", regex=False)]
-    kind = refused["text"].str.split(",").str[1]
-    lines = np.sort(refused["line"].to_numpy())
-    before = lines - np.arange(1, len(lines) + 1)  # the good row that follows each
-    hidden = kind.to_numpy()[np.argsort(refused["line"].to_numpy())] == str(EXECUTE_HIDDEN)
-    gaps = np.zeros(len(day.messages) + 1, dtype=np.bool_)
-    gaps[before[~hidden]] = True
-    return replay(day.tape, day.book, gaps=gaps[:-1])
+    tape, refused = day.tape, day.quarantine.sort_values("line")
+    refused = refused[refused["file"].str.contains("_message_", regex=False)]
+    follows = refused["line"].to_numpy() - np.arange(1, len(refused) + 1)  # the next good row
+    is_hidden = refused["text"].str.split(",").str[1] == str(EXECUTE_HIDDEN)
+    gaps = np.zeros(len(tape) + 1, dtype=np.bool_)
+    gaps[follows[~is_hidden.to_numpy()]] = True
+    return replay(tape, day.book, gaps=gaps[:-1])
 
 
 def rebuild(messages: pd.DataFrame, *, levels: int = 1) -> Replay:

@@ -43,13 +43,20 @@ from hftlib.market.matching import (
     M_TAG,
     POSITION,
 )
-from hftlib.market.record import N_COLUMNS, check_plan, check_room, send, tape_of, write_snapshot
+from hftlib.market.record import (
+    N_COLUMNS,
+    ROWS_OF_A_STEP,
+    check_plan,
+    check_room,
+    send,
+    tape_of,
+    write_snapshot,
+)
 from hftlib.market.tape import Recording
 
 BOOKS_A_THREAD = 16  # fewer are not worth a thread
 OBSERVED_LEVELS = 3
 OBSERVATION_SIZE = 4 + 4 * OBSERVED_LEVELS
-ROWS_OF_A_STEP = 8_192  # events that one step may write, beside one for each order
 
 
 @compile_kernel

@@ -10,10 +10,10 @@ What a tape shows is measured; what it does not show comes from `start`.
 - day_shape, day_tilt: least squares on the counts of equal parts of the session.
 - inside_share, best_share, behind_*: maximum likelihood of the distance from the
   own side's best price before each add, the adds of `start`'s makers apart.
-- lifetime_shares, lifetimes_s: maximum likelihood of three exponentials from
-  add to cancel in business time, censored by executions and the close.
-- order_size, take_size: means; the latter of a geometric size, censored where
-  the order took all that rested at the best price.
+- lifetime_shares, lifetimes_s: maximum likelihood of three exponentials from add
+  to cancel in business time, censored by executions and the close; makers' orders
+  count as patient, as `market.lane` has it and `market.floor` has not.
+- order_size, take_size: means; trades of all that rested at the best are censored.
 - parent_exponent, share of splitters: least squares on the autocorrelation of
   trade signs; its exponent is parent_exponent - 1, its level grows with the
   share and falls with n_parents, which stays unless all takers had to split.
@@ -41,12 +41,13 @@ from hftlib.market.flow import FlowParams
 from hftlib.market.stylised import SECOND, FloatArray, IntArray
 from hftlib.market.tape import ADD, DELETE, EXECUTE, Tape
 
-N_PARTS = 60  # of the session; standard errors take them as independent
+N_PARTS = 60  # of the session; standard errors take them as independent, and `start` as exact
 STEP_S = 0.1  # of business time, as in the simulators
 LEAST = 100  # seconds, adds, trades and cancels of a session
 SHORTEST_S, FEWEST_WINDOWS = 0.01, 16  # of the Allan factors
 MODEL_ERROR = 0.05  # of an Allan factor: no market is three exponentials
-PRIOR, PRIOR_SPREAD = np.array([-2.0, -2.0, -2.0, 0.0, 0.0, 0.0]), 3.0
+PRIOR = np.array([-2.0, -2.0, -2.0, 0.0, 0.0, 0.0])  # logits of branching ratios, of log scales
+PRIOR_SPREAD = 3.0  # weak: it decides what a session does not
 MOST_BRANCHING = 0.95  # beyond, the rate of a day says nothing about the next
 SIGN_LAGS = np.arange(1, 201)  # trades
 MOST_SPLITTING = 0.95  # of the takers; somebody must bring the value into the price
@@ -123,10 +124,12 @@ def calibrate(tape: Tape, *, start: FlowParams) -> tuple[FlowParams, Found]:
     """
     start = flow.check_flow(start)
     day = _Day(tape)
-    found, shape = _fit_day(day)
+    shape, note = _fit_day(day)
     arrivals, fano = _fit_arrivals(day, shape, start)
-    parents, splitting = _fit_signs(day, start)
-    roles, maker_share = _fit_roles(day, splitting, fano, start)
+    shape_error = np.sqrt(fano / len(day.acts) * np.array([5.0, 3.0]))
+    parents, split = _fit_signs(day, start)
+    roles, maker_share = _fit_roles(day, split, fano, start)
+    found = _found("day_shape day_tilt", shape, shape_error, note)
     found |= arrivals | parents | roles | _fit_sizes(day)
     note = "kept: the tape does not show it"
     if day.is_level_1:
@@ -134,7 +137,7 @@ def calibrate(tape: Tape, *, start: FlowParams) -> tuple[FlowParams, Found]:
         for name in ("rate_hz", "role_shares", "branching", "decay_hz", "order_size"):
             found[name] = found[name]._replace(note=note)
     else:
-        found |= _fit_places(day, maker_share, start) | _fit_lifetimes(day, maker_share, arrivals)
+        found |= _fit_places(day, maker_share, start) | _fit_lifetimes(day, maker_share, found)
     report = {name: found.get(name, Estimate(x, None, note)) for name, x in start._asdict().items()}
     return flow.check_flow(FlowParams(*(found.value for found in report.values()))), report
 
@@ -181,17 +184,16 @@ def _shares(x: FloatArray) -> FloatArray:
     return weight / weight.sum()
 
 
-def _fit_day(day: _Day) -> tuple[Found, FloatArray]:
+def _fit_day(day: _Day) -> tuple[FloatArray, str]:
+    """Shape and tilt, and a note where they are limited: no rate is negative."""
     counts = np.histogram(day.acts, N_PARTS, (0.0, day.seconds))[0]
     x = 2.0 * (np.arange(N_PARTS) + 0.5) / N_PARTS - 1.0
     columns = np.stack([np.ones(N_PARTS), (3.0 * x * x - 1.0) / 2.0, -x], axis=1)
     fit = np.linalg.lstsq(columns, counts, rcond=None)[0]
-    variance = ((counts - columns @ fit) ** 2).sum() / (N_PARTS - 3) / (columns**2).sum(axis=0)
-    raw, error = fit[1:] / fit[0], np.sqrt(variance[1:]) / fit[0]
-    kept: Any = np.clip(raw, [0.0, -0.95], 0.95)
-    kept *= min(1.0, 0.95 / max(-(columns[:, 1:] @ kept).min(), 0.95))  # no rate is negative
-    note = f"the fit gives {raw[0]:.2f} and {raw[1]:.2f}" if (kept != raw).any() else ""
-    return _found("day_shape day_tilt", kept, error, note), kept
+    raw = fit[1:] / fit[0]
+    shape: Any = np.clip(raw, [0.0, -0.95], 0.95)
+    shape *= min(1.0, 0.95 / max(-(columns[:, 1:] @ shape).min(), 0.95))
+    return shape, f"the fit gives {raw[0]:.2f} and {raw[1]:.2f}" if (shape != raw).any() else ""
 
 
 def _allan_factors(day: _Day, shape: FloatArray) -> FloatArray:
@@ -245,8 +247,8 @@ def _fit_arrivals(day: _Day, shape: FloatArray, start: FlowParams) -> tuple[Foun
     values, errors = scales(best.x), _propagate(scales, best.x, covariance)
     total = _propagate(lambda x: scales(x)[0].sum(), best.x, covariance)
     note = f"branching sums to {values[0].sum():.2f}, standard error {total:.2f}"
-    found = _found("branching decay_hz", values, errors, note)
-    return found, float(_spectrum(values, rate, start)[0])
+    fano = float(_spectrum(values, rate, start)[0])
+    return _found("branching decay_hz", values, errors, note), fano
 
 
 def _sign_acf(share: float, exponent: float, n_parents: int, least: float) -> FloatArray:
@@ -351,14 +353,13 @@ def _fit_places(day: _Day, maker_share: float, start: FlowParams) -> Found:
     def places(x: FloatArray) -> FloatArray:
         return np.append(_shares(x[:2])[:2], np.exp(x[2:]))
 
-    part = day.part(day.tape.ts[day.rows])[kept]
-    names = "inside_share best_share behind_scale behind_exponent"
-    return _maximise(log_likelihood, [np.array([-1.0, -1.0, 2.3, 0.4])], part, places, names)
+    names, first = "inside_share best_share behind_scale behind_exponent", [-1.0, -1.0, 2.3, 0.4]
+    return _maximise(log_likelihood, [first], day.part(day.tape.ts[day.rows])[kept], places, names)
 
 
-def _business_time(day: _Day, arrivals: Found, seconds: FloatArray) -> FloatArray:
+def _business_time(day: _Day, known: Found, seconds: FloatArray) -> FloatArray:
     """Times on a clock whose pace is the rate of acts over its mean."""
-    branching, decay = (np.array(arrivals[name].value) for name in ("branching", "decay_hz"))
+    branching, decay = (np.array(known[name].value) for name in ("branching", "decay_hz"))
     step = np.arange(0.0, day.seconds + STEP_S, STEP_S)
     coming = (day.acts // STEP_S).astype(np.int64) + 1
     local, edges = np.histogram(day.acts, N_PARTS, (0.0, day.seconds), density=True)
@@ -371,11 +372,11 @@ def _business_time(day: _Day, arrivals: Found, seconds: FloatArray) -> FloatArra
     return np.interp(seconds, step, passed)
 
 
-def _fit_lifetimes(day: _Day, maker_share: float, arrivals: Found) -> Found:
+def _fit_lifetimes(day: _Day, maker_share: float, known: Found) -> Found:
     added, is_cancelled = day.tape.ts[day.rows], day.is_cancelled[:, None]
     begin = (added - day.tape.ts[0]) / SECOND
     times = np.stack([begin, np.minimum(begin + day.lifetime, day.seconds)])
-    seconds = np.diff(_business_time(day, arrivals, times), axis=0).T
+    seconds = np.diff(_business_time(day, known, times), axis=0).T
 
     def log_likelihood(x: FloatArray) -> FloatArray:
         ends = np.exp(-x[2:])
@@ -392,4 +393,8 @@ def _fit_lifetimes(day: _Day, maker_share: float, arrivals: Found) -> Found:
     around = np.array([[-1.4, 2.3, 6.9], [-3.9, 1.4, 5.0]])  # the likelihood has two tops
     middle = np.log(np.median(seconds[is_cancelled]) + 1e-6)
     starts = np.insert(middle + around, [0, 0], 0.0, axis=1)
-    return _maximise(log_likelihood, starts, day.part(added), kinds, "lifetime_shares lifetimes_s")
+    names = "lifetime_shares lifetimes_s"
+    found = _maximise(log_likelihood, starts, day.part(added), kinds, names)
+    value, error = np.array(found["lifetimes_s"][:2])
+    error = np.hypot(error, value * known["rate_hz"].error / known["rate_hz"].value)  # of the clock
+    return found | _found("lifetimes_s", [value], [error])

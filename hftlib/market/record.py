@@ -67,6 +67,7 @@ Rows = npt.NDArray[np.int64]
 # columns of a row: the fields of a Tape in order
 TS, EVENT, ORDER_ID, SIZE, PX, DIRECTION, BID, BID_LOTS_1, ASK, ASK_LOTS_1 = range(10)
 N_COLUMNS = 10
+ROWS_OF_A_STEP = 8_192  # room for what one step may write, beside one row for each order
 
 
 @compile_kernel

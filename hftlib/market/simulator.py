@@ -43,10 +43,15 @@ from hftlib.market.flow import (
 )
 from hftlib.market.fundamental import OUParams
 from hftlib.market.ladder import CAPACITY, N_REFUSED, TRADED, wide
-from hftlib.market.record import N_COLUMNS, check_plan, check_room, tape_of, write_snapshot
+from hftlib.market.record import (
+    N_COLUMNS,
+    ROWS_OF_A_STEP,
+    check_plan,
+    check_room,
+    tape_of,
+    write_snapshot,
+)
 from hftlib.market.tape import Recording
-
-ROWS_OF_A_STEP = 8_192
 
 
 class Population(NamedTuple):

@@ -3,14 +3,14 @@
 The style, the colours and the budget of points are those of `plots`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from hftlib.plots import CYCLE, band, colour_of, thin
+from hftlib.plots import COLOURS, CYCLE, band, colour_of, thin
 
 BUY, SELL = CYCLE[0], CYCLE[1]
 LOG_FLOOR = 3e-3  # of log scales; what lies below is noise
@@ -122,6 +122,7 @@ def stylised_figure(curves: pd.DataFrame) -> go.Figure:
         As `market.curves` gives them; on log scales values below `LOG_FLOOR` are cut.
     """
     panels = list(curves["panel"].unique())
+    colours = _distinct_colours(curves["source"].unique())
     n_rows = -(-len(panels) // 2)
     figure = make_subplots(n_rows, 2, subplot_titles=panels, vertical_spacing=0.11)
     named: set[str] = set()
@@ -129,7 +130,7 @@ def stylised_figure(curves: pd.DataFrame) -> go.Figure:
         place = {"row": number // 2 + 1, "col": number % 2 + 1}
         part = curves[curves["panel"] == panel]
         for source, rows in part.groupby("source", sort=False):
-            name, colour = str(source), colour_of(str(source))
+            name, colour = str(source), colours[str(source)]
             table = rows.pivot_table(index="x", columns="session", values="y")
             mean = table.mean(axis=1)
             if part["is_log"].any():
@@ -154,6 +155,15 @@ def stylised_figure(curves: pd.DataFrame) -> go.Figure:
             figure.update_yaxes(type="log", dtick=1, **place)
     figure.update_layout(height=350 * n_rows)
     return figure
+
+
+def _distinct_colours(sources: Iterable[str]) -> dict[str, str]:
+    """The fixed colours of known sources; to the others, such as real days, what is left."""
+    colours = {source: COLOURS[source] for source in sources if source in COLOURS}
+    left = [colour for colour in CYCLE if colour not in colours.values()]
+    for number, source in enumerate(source for source in sources if source not in COLOURS):
+        colours[source] = left[number % len(left)]
+    return colours
 
 
 def session_figure(plan: pd.DataFrame) -> go.Figure:

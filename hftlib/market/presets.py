@@ -146,13 +146,19 @@ def record_abides(
 
 
 def record_jaxlob(
-    days: Sequence[date], seeds: Sequence[int], *, minutes: int, snapshot_ms: int, levels: int
+    days: Sequence[date],
+    seeds: Sequence[int],
+    *,
+    minutes: int,
+    snapshot_ms: int,
+    levels: int,
+    flow: FlowParams = JAXLOB_FLOW,
 ) -> Iterator[Recording]:
-    """Days of the lock-step market, as `record_abides`."""
+    """Days of the lock-step market, as `record_abides`; `flow` may be a calibrated one."""
     for day, seed in zip(days, seeds, strict=True):
         market = BatchMarket(
             1,
-            flow=JAXLOB_FLOW,
+            flow=flow,
             value=JAXLOB_VALUE,
             seed=seed,
             step_ms=STEP_MS,

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.timing import Result, median_seconds
 from hftlib.data.injection import HistoricalMarket
-from hftlib.data.replay import History, rebuild, replay, to_messages
+from hftlib.data.replay import History, rebuild, replay_tape, to_messages
 from hftlib.market.book import KINDS, MESSAGE
 from hftlib.market.presets import record_jaxlob
 
@@ -53,7 +53,7 @@ def measure_replay() -> list[Result]:
     seconds = median_seconds(lambda: quote(history))
     peer = "hftbacktest, published"
     return [
-        Result("replay", n_rows / median_seconds(lambda: replay(tape)), "rows/s"),
+        Result("replay", n_rows / median_seconds(lambda: replay_tape(tape)), "rows/s"),
         Result("rebuild", n_rows / median_seconds(lambda: rebuild(messages)), "rows/s"),
         Result(
             "historical_market",

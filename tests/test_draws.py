@@ -85,9 +85,7 @@ def test_seed_zero_and_name_zero_are_streams_of_their_own():
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_beyond_64_bits_is_refused(seed):
-    with pytest.raises(
-        ValueError, match=f"seed {seed}: expected a whole number"
-    ):
+    with pytest.raises(ValueError, match=f"seed {seed}: expected a whole number"):
         open_streams(seed, 0)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hftlib.data.injection import HistoricalMarket, InjectionError
-from hftlib.data.replay import History, Replay, rebuild, replay, replay_day, to_messages
+from hftlib.data.replay import History, ReplayReport, rebuild, replay_tape, to_messages
 from hftlib.market.book import KINDS, MESSAGE, STATUSES
 from hftlib.market.matching import CASH, MADE, POSITION, TOOK
 from hftlib.market.tape import ADD, DELETE, EXECUTE, EXECUTE_HIDDEN, REDUCE, Tape
@@ -209,7 +209,7 @@ def draw_messages(history: History, tape: Tape, n: int, rng: np.random.Generator
     return messages, ts.tolist()
 
 
-def make_replay(source: str, seed: int) -> Replay:
+def make_replay(source: str, seed: int) -> ReplayReport:
     """A random day, hidden executions included: whole, or as a record of some levels shows it."""
     tape, rng = record_stream(800, seed), np.random.default_rng(seed)
     if source != "whole":
@@ -224,7 +224,7 @@ def make_replay(source: str, seed: int) -> Replay:
     tape.size[again] = rng.integers(1, 30, len(again))
     if source == "whole":
         return rebuild(to_messages(tape, **NAMES))
-    return replay(tape, book[rows])
+    return replay_tape(tape, book[rows])
 
 
 @BOTH
@@ -401,7 +401,7 @@ def test_lots_that_come_into_view_stand_before_orders_that_joined_unseen(has_imp
     events += [(ADD, 2, 6, 49, 1), (EXECUTE, 9, 40, 49, 1), (EXECUTE, 2, 5, 49, 1)]
     quotes = [(50, 10, 60, 1), (49, 70, 60, 1), (49, 40, 60, 1), (49, 46, 60, 1)]
     quotes += [(49, 6, 60, 1), (49, 1, 60, 1)]
-    done = replay(make_tape(*events, quotes=quotes))
+    done = replay_tape(make_tape(*events, quotes=quotes))
     assert done.n_unexplained == 0
     market = HistoricalMarket(done.history, has_impact=has_impact)
     market.advance(0)
@@ -474,9 +474,9 @@ def test_calls_that_make_no_sense_are_refused():
 
 @BOTH
 def test_a_real_day_plays_like_its_replay(has_impact, tmp_path):
-    done = replay_day(read_real("AMZN", tmp_path))
+    done = read_real("AMZN", tmp_path).replay()
     market = HistoricalMarket(done.history, has_impact=has_impact)
-    for row in np.random.default_rng(0).integers(0, done.n_rows, 300).cumsum() % 400:
+    for row in np.random.default_rng(0).integers(0, done.rows, 300).cumsum() % 400:
         market.step(int(row) + 1)
         shown = done.book[market.n_played - 1]
         assert market.depth(1)[[2, 3, 0, 1]].T.ravel().tolist() == shown.tolist()

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from hftlib.data import replay as replay_module
 from hftlib.data.lobster import DayName, LobsterDay, read_day, write_lobster
 from hftlib.data.reconcile import replay_rows
-from hftlib.data.replay import FAULTS, OUTCOMES, ReplayError, rebuild, replay_day, to_messages
-from hftlib.data.replay import replay as replay_tape
+from hftlib.data.replay import (
+    FAULTS,
+    OUTCOMES,
+    ReplayError,
+    rebuild,
+    replay,
+    replay_tape,
+    to_messages,
+)
 from hftlib.market.tape import ADD, CROSS, DELETE, EXECUTE, EXECUTE_HIDDEN, HALT, REDUCE, Tape
 from tests.book_audit import read_queues
 from tests.days import (
@@ -53,7 +60,7 @@ def shallow(request, simulated) -> tuple[Tape, np.ndarray]:
 
 def check_complete(tape: Tape) -> None:
     done = replay_tape(tape, is_complete=True)
-    assert done.outcomes["equal"] == done.verdicts["sound"] == done.n_rows == len(tape) > 5_000
+    assert done.outcomes["equal"] == done.verdicts["sound"] == done.rows == len(tape) > 5_000
     assert (done.n_out_of_turn, done.n_cleared, done.n_refused) == (0, 0, 0)
     for name, column in vars(tape).items():
         np.testing.assert_array_equal(getattr(done.tape, name), column)
@@ -105,9 +112,9 @@ def test_lobster_files_of_a_simulated_market_give_it_back(tmp_path, simulated):
     book = rebuild(messages, levels=3).book
     day = LobsterDay(DAY._replace(levels=3), 100, messages, book, pd.DataFrame())
     again = read_day(write_lobster(tmp_path, day))
-    assert replay_day(again).n_unexplained == 0
+    assert again.replay().n_unexplained == 0
     done = replay_tape(again.tape, again.book, is_complete=True)
-    assert done.outcomes["equal"] == done.n_rows == len(simulated)
+    assert done.outcomes["equal"] == done.rows == len(simulated)
     for name in ("best_bid", "bid_qty", "best_ask", "ask_qty"):
         np.testing.assert_array_equal(getattr(done.tape, name), getattr(simulated, name))
 
@@ -119,10 +126,10 @@ def test_every_row_of_a_shallow_record_is_equal_or_explained(shallow):
     tape, book = shallow
     done = replay_tape(tape, book)
     assert done.n_unexplained == 0 and done.first_mismatch is None
-    assert sum(done.outcomes.values()) == done.n_rows == len(tape)
+    assert sum(done.outcomes.values()) == done.rows == len(tape)
     assert done.outcomes["opening"] == 1
     assert done.outcomes["surfaced"] > 0 and done.outcomes["unseen order"] > 0
-    assert done.outcomes["equal"] + done.outcomes["unseen order"] > 0.7 * done.n_rows
+    assert done.outcomes["equal"] + done.outcomes["unseen order"] > 0.7 * done.rows
     np.testing.assert_array_equal(done.book, book)
 
 
@@ -218,8 +225,8 @@ def test_after_a_refused_line_the_book_is_taken_as_it_is(tmp_path, simulated):
         words = lines[row].split(",")
         lines[row] = ",".join([*words[:4], str(int(words[4]) + 50), words[5]])  # half a tick
     files.messages.write_text("\n".join(lines) + "\n")
-    done = replay_day(read_day(files))
-    assert done.n_rows == len(simulated) - len(rows)
+    done = read_day(files).replay()
+    assert done.rows == len(simulated) - len(rows)
     assert done.n_unexplained == 0
     assert done.outcomes["after a refused line"] > len(rows) // 2
     quiet = replay_tape(done.tape)  # the same rows, were the lines lost without notice
@@ -240,8 +247,8 @@ def test_refused_hidden_executions_leave_no_gap(tmp_path):
     lines = files.messages.read_text().splitlines()
     lines[1] = lines[1].replace("10100", "10150")
     files.messages.write_text("\n".join(lines) + "\n")
-    done = replay_day(read_day(files))
-    assert done.n_rows == 2 and done.first_mismatch.row == 1
+    done = read_day(files).replay()
+    assert done.rows == 2 and done.first_mismatch.row == 1
 
 
 def test_an_auction_may_change_the_book_and_a_halt_may_not():
@@ -311,7 +318,7 @@ def test_times_that_go_back_are_counted(simulated):
 def test_shuffled_messages_are_mismatches_not_errors(simulated):
     order = np.random.default_rng(0).permutation(len(simulated))
     done = replay_tape(replace(select(simulated, order), ts=simulated.ts), is_complete=True)
-    assert done.n_unexplained > 0.9 * done.n_rows
+    assert done.n_unexplained > 0.9 * done.rows
     without = rebuild(to_messages(select(simulated, order), **NAMES))
     assert without.verdicts["order out of view"] > 0
     assert (without.tape.best_bid < without.tape.best_ask)[without.tape.best_ask > 0].all()
@@ -450,13 +457,13 @@ def test_what_is_better_than_an_execution_has_gone_unseen():
 
 def test_every_row_of_a_real_day_is_explained(tmp_path):
     day = read_real("AMZN", tmp_path)
-    done = replay_day(day)
+    done = day.replay()
     assert done.n_unexplained == 0 and done.first_mismatch is None
     assert sum(done.verdicts[name] for name in FAULTS) == done.n_refused == 0
     assert done.outcomes["opening"] == 1 and done.outcomes["after a refused line"] == 0
     without_help = done.outcomes["equal"] + done.outcomes["unseen order"]
-    assert without_help + done.outcomes["hidden execution"] > 0.85 * done.n_rows
-    assert done.n_rows - without_help == (
+    assert without_help + done.outcomes["hidden execution"] > 0.85 * done.rows
+    assert done.rows - without_help == (
         done.outcomes["hidden execution"] + done.outcomes["surfaced"] + 1
     )
     np.testing.assert_array_equal(done.book, day.book)
@@ -469,7 +476,7 @@ def test_messages_of_a_real_hour_make_a_sensible_book(tmp_path):
     messages = read_real("AAPL", tmp_path).messages
     done = rebuild(messages, levels=5)
     assert sum(done.verdicts[name] for name in FAULTS) == done.n_cleared == 0
-    assert done.verdicts["order out of view"] < 0.001 * done.n_rows
+    assert done.verdicts["order out of view"] < 0.001 * done.rows
     tape, executed = done.tape, np.flatnonzero(messages["type"] == EXECUTE)
     assert done.n_out_of_turn < 0.01 * len(executed)
     before = np.where(
@@ -480,3 +487,14 @@ def test_messages_of_a_real_hour_make_a_sensible_book(tmp_path):
     assert (tape.price[hidden] >= tape.best_bid[hidden - 1]).all()
     assert (tape.price[hidden] <= tape.best_ask[hidden - 1]).all()
     assert np.median(tape.best_ask - tape.best_bid) < 30
+
+
+def test_the_amzn_day_is_explained_to_the_last_row_by_messages_and_orderbook(tmp_path):
+    day = read_real("AMZN", tmp_path)
+    report = replay(day.messages, day.book, 1)
+    assert report.rows == len(day.messages)
+    assert report.matched == sum(report.outcomes[name] for name in OUTCOMES[:5])
+    assert report.matched + report.outcomes["surfaced"] + report.outcomes["opening"] == report.rows
+    assert report.first_mismatch is None
+    with pytest.raises(ReplayError, match="order book with 2 levels"):
+        replay(day.messages, day.book, 2)

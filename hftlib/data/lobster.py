@@ -44,7 +44,8 @@ from hftlib.data.lobster_rows import (
     parse_book,
     parse_messages,
 )
-from hftlib.market.tape import HALT, Tape
+from hftlib.data.replay import ReplayReport, replay
+from hftlib.market.tape import EXECUTE_HIDDEN, HALT, Tape
 from hftlib.paths import replace_file
 from hftlib.schema import MESSAGES, validate
 
@@ -146,6 +147,31 @@ class LobsterDay:
             best_ask=best_ask,
             ask_qty=ask_qty,
         )
+
+    def replay(self) -> ReplayReport:
+        """Rebuild the book from the messages and compare it with the file row by row.
+
+        Lines that the reader refused leave gaps, but those of hidden
+        executions, which move no lot.
+
+        Raises
+        ------
+        LobsterError
+            If the day has no order-book file.
+        """
+        if self.book is None:
+            raise LobsterError(
+                f"{self.name.symbol} {self.name.session}: no order-book file to compare with"
+            )
+        is_message = self.quarantine["file"].str.contains("_message_", regex=False)
+        refused = self.quarantine[is_message].sort_values("line")
+        before = refused["line"].to_numpy() - np.arange(
+            1, len(refused) + 1
+        )  # rows they precede
+        is_hidden = (refused["text"].str.split(",").str[1] == str(EXECUTE_HIDDEN)).to_numpy()
+        gaps = np.zeros(len(self.messages) + 1, dtype=np.bool_)
+        gaps[before[~is_hidden]] = True
+        return replay(self.messages, self.book, self.book.shape[1] // 4, gaps=gaps[:-1])
 
     @property
     def summary(self) -> dict[str, object]:

@@ -52,11 +52,10 @@ from hftlib.data.history import (
     WORST_BID,
     Desk,
 )
-from hftlib.data.lobster import LobsterDay
 from hftlib.data.reconcile import Rows, replay_rows
 from hftlib.market.book import open_books
 from hftlib.market.ladder import N_REFUSED
-from hftlib.market.tape import ADD, DELETE, EXECUTE_HIDDEN, Tape
+from hftlib.market.tape import ADD, DELETE, Tape
 from hftlib.schema import MESSAGES, validate
 
 OUTCOMES = (
@@ -87,6 +86,7 @@ VERDICTS = (
     "no room",
 )
 FAULTS = VERDICTS[MALFORMED:]
+WITHOUT_HELP = [OUTCOMES.index(name) for name in OUTCOMES[:5]]
 WINDOW = 4096  # levels of the ladder
 LARGEST = 2**24  # orders that a book can hold
 SPARE = 1024  # orders beside the file's own: lots that surface
@@ -138,7 +138,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Replay:
+class ReplayReport:
     """A replayed day.
 
     tape : Tape, the messages with the best quotes after each
@@ -165,9 +165,14 @@ class Replay:
     history: History
 
     @property
-    def n_rows(self) -> int:
+    def rows(self) -> int:
         """Messages."""
         return len(self.outcome)
+
+    @property
+    def matched(self) -> int:
+        """Rows whose book is the replayed one without help: equal, or nothing moved."""
+        return int(np.isin(self.outcome, WITHOUT_HELP).sum())
 
     @property
     def n_unexplained(self) -> int:
@@ -188,12 +193,44 @@ class Replay:
 
 
 def replay(
+    messages: pd.DataFrame,
+    orderbook: npt.NDArray[np.int32],
+    levels: int,
+    *,
+    gaps: npt.NDArray[np.bool_] | None = None,
+) -> ReplayReport:
+    """Replay messages as `replay_tape` does, against the best `levels` of the book after each.
+
+    Parameters
+    ----------
+    messages : table as `schema.MESSAGES`, one session
+    orderbook : int32 array of shape (n_rows, 4 * at least `levels`)
+        LOBSTER's columns, ticks and lots.
+    gaps : bool array of shape (n_rows,), optional
+        Rows before which a message is missing.
+
+    Raises
+    ------
+    SchemaError
+        If the table departs from the schema.
+    ReplayError
+        If shapes do not belong together, or too many orders rest at once.
+    """
+    if orderbook.ndim != 2 or orderbook.shape[1] < 4 * levels or levels < 1:
+        raise ReplayError(
+            f"expected an order book with {levels} levels, 4 columns each, "
+            f"received shape {orderbook.shape}"
+        )
+    return replay_tape(_tape_of(messages), orderbook[:, : 4 * levels], gaps=gaps)
+
+
+def replay_tape(
     tape: Tape,
     book: npt.NDArray[np.int32] | None = None,
     *,
     gaps: npt.NDArray[np.bool_] | None = None,
     is_complete: bool = False,
-) -> Replay:
+) -> ReplayReport:
     """Rebuild the book from messages and compare it with the recorded one row by row.
 
     Parameters
@@ -227,27 +264,7 @@ def replay(
     return _replay(tape, book, book.shape[1] // 4, gaps, is_complete)
 
 
-def replay_day(day: LobsterDay) -> Replay:
-    """`replay` of a day with an order-book file.
-
-    Lines that the reader refused leave gaps, but those of hidden executions,
-    which move no lot.
-
-    Raises
-    ------
-    LobsterError
-        If the day has no order-book file.
-    """
-    tape, refused = day.tape, day.quarantine.sort_values("line")
-    refused = refused[refused["file"].str.contains("_message_", regex=False)]
-    follows = refused["line"].to_numpy() - np.arange(1, len(refused) + 1)  # the next good row
-    is_hidden = refused["text"].str.split(",").str[1] == str(EXECUTE_HIDDEN)
-    gaps = np.zeros(len(tape) + 1, dtype=np.bool_)
-    gaps[follows[~is_hidden.to_numpy()]] = True
-    return replay(tape, day.book, gaps=gaps[:-1])
-
-
-def rebuild(messages: pd.DataFrame, *, levels: int = 1) -> Replay:
+def rebuild(messages: pd.DataFrame, *, levels: int = 1) -> ReplayReport:
     """The book that messages make by themselves, where there is no recorded one.
 
     Orders that were there before the first message are unknown until they
@@ -267,9 +284,16 @@ def rebuild(messages: pd.DataFrame, *, levels: int = 1) -> Replay:
     SchemaError
         If the table departs from the schema.
     """
+    tape = _tape_of(messages)
+    gaps = np.zeros(len(tape), dtype=np.bool_)
+    return _replay(tape, np.zeros((0, 4 * levels), dtype=np.int32), levels, gaps, False)
+
+
+def _tape_of(messages: pd.DataFrame) -> Tape:
+    """A table of messages as a tape whose quotes are still unknown."""
     frame = validate(messages, MESSAGES)
     none = np.zeros(len(frame), dtype=np.int32)
-    tape = Tape(
+    return Tape(
         ts=frame["ts"].to_numpy(),
         kind=frame["type"].to_numpy(),
         order_id=frame["order_id"].to_numpy(),
@@ -281,8 +305,6 @@ def rebuild(messages: pd.DataFrame, *, levels: int = 1) -> Replay:
         best_ask=none,
         ask_qty=none,
     )
-    gaps = np.zeros(len(tape), dtype=np.bool_)
-    return _replay(tape, np.zeros((0, 4 * levels), dtype=np.int32), levels, gaps, False)
 
 
 def to_messages(tape: Tape, *, symbol: str, source: str, session: str) -> pd.DataFrame:
@@ -309,7 +331,7 @@ def _replay(
     levels: int,
     gaps: npt.NDArray[np.bool_],
     is_complete: bool,
-) -> Replay:
+) -> ReplayReport:
     n = len(tape)
     ids, known = pd.factorize(tape.order_id)
     columns = (tape.ts, tape.kind, ids, tape.size, tape.price, tape.direction)
@@ -345,7 +367,7 @@ def _replay(
         expected, received = tuple(book[row].tolist()), tuple(rows.received.tolist())
         mismatch = Mismatch(row, ts, verdict, expected, received)
     quotes = ("best_ask", "ask_qty", "best_bid", "bid_qty")
-    return Replay(
+    return ReplayReport(
         tape=replace(tape, **dict(zip(quotes, rows.book[:, :4].T.copy(), strict=True))),
         book=rows.book,
         outcome=rows.outcome,

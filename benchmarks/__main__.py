@@ -18,6 +18,7 @@ import pandas as pd
 
 from benchmarks.engine import measure_engine
 from benchmarks.market import measure_batch, measure_preparation, measure_session
+from benchmarks.replay import measure_replay
 from benchmarks.timing import Result, compare_speeds, median_seconds, time_call
 from hftlib.agents.online import PPOSettings, train_ppo
 from hftlib.config import load
@@ -204,6 +205,7 @@ def main() -> None:
         measure_preparation,
         stay_on_one_core,
         measure_session,
+        measure_replay,
         lambda: measure_engine(peers),
         lambda: measure_single(peers),
         lambda: [measure_vector("trading_vec_env_window_60x10", WINDOW_BARS, 1_000_000)],

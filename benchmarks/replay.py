@@ -44,14 +44,14 @@ def quote(history: History) -> int:
 
 
 def measure_replay() -> list[Result]:
-    """Rows a second against the published figure of hftbacktest, and decisions a second."""
+    """Rows a second against a figure of hftbacktest from another run, and decisions a second."""
     (record,) = record_jaxlob([date(2024, 1, 2)], [0], minutes=MINUTES, snapshot_ms=1_000, levels=1)
     tape, n_rows = record.tape, len(record.tape)
     messages = to_messages(tape, symbol="SIM", source="jaxlob", session="2024-01-02")
     history = rebuild(messages).history
     n_steps = quote(history)
     seconds = median_seconds(lambda: quote(history))
-    peer = "hftbacktest, published"
+    peer = "hftbacktest, another run"
     return [
         Result("replay", n_rows / median_seconds(lambda: replay_tape(tape)), "rows/s"),
         Result("rebuild", n_rows / median_seconds(lambda: rebuild(messages)), "rows/s"),

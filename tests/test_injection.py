@@ -160,6 +160,30 @@ def test_an_order_spared_by_an_own_one_rests_on_with_impact():
     assert books[True] == [[50, 4, 60, 10], [50, 1, 60, 10]]
 
 
+@BOTH
+def test_a_modified_order_that_leaves_its_place_queues_anew(has_impact):
+    events = [*AHEAD, (ADD, 3, 6, 49, 1), (ADD, 4, 6, 50, 1), (DELETE, 1, 100, 50, 1)]
+    events += [(EXECUTE, 4, 6, 50, 1), (EXECUTE, 3, 5, 49, 1), (EXECUTE, 3, 1, 49, 1)]
+    events += [(ADD, 5, 9, 49, 1), (EXECUTE, 5, 2, 49, 1)]
+    market = open_day(*events, has_impact=has_impact)
+    market.advance(1)
+    number = send(market, "limit", side=1, price=49, qty=4)  # before order 3
+    market.advance(3)
+    send(market, "modify", handle=-1 - number, price=49, qty=5)  # behind it
+    assert trades(market.advance(7)) == []
+    assert trades(market.advance(END)) == [(9, 49, 2)]
+
+
+def test_an_order_modified_without_impact_takes_what_is_shown():
+    market = open_day(*AHEAD, (ADD, 3, 8, 55, -1), has_impact=False)
+    market.advance(1)
+    number = send(market, "limit", side=1, price=55, qty=9)
+    assert trades(market.advance(2)) == [(2, 55, 8)]
+    send(market, "modify", handle=-1 - number, price=55, qty=6)
+    answer = market.advance(END)
+    assert trades(answer) == [(2, 55, 6)] and answer.acks["resting"].tolist() == [0]
+
+
 def test_a_spared_order_stands_behind_those_that_came_before_it():
     events = [*AHEAD, (DELETE, 1, 100, 50, 1), (ADD, 3, 6, 49, 1), (ADD, 4, 6, 49, 1)]
     # order 4 trades out of its turn, and an own order spares 4 of its lots
@@ -410,6 +434,22 @@ def test_lots_that_come_into_view_stand_before_orders_that_joined_unseen(has_imp
     send(market, "limit", side=1, price=49, qty=4)  # in view, before order 2
     assert trades(market.advance(4)) == []  # 70 lots are ahead
     assert trades(market.advance(5)) == [(5, 49, 3), (5, 49, 2)]
+
+
+@BOTH
+def test_what_goes_unseen_is_taken_to_have_been_behind(has_impact):
+    # 70 lots come into view, 50 covers them, and then there are 80: 10 joined after the own order
+    events = [(ADD, 1, 10, 50, 1), (DELETE, 1, 10, 50, 1), (ADD, 2, 5, 50, 1)]
+    events += [(DELETE, 2, 5, 50, 1), (DELETE, 9, 8, 49, 1), (EXECUTE, 7, 62, 49, 1)]
+    events += [(EXECUTE, 7, 8, 49, 1), (EXECUTE, 8, 1, 49, 1)]
+    bids = [(50, 10), (49, 70), (50, 5), (49, 80), (49, 72), (49, 10), (49, 2), (49, 1)]
+    done = replay_tape(make_tape(*events, quotes=[(*bid, 60, 1) for bid in bids]))
+    assert done.n_unexplained == 0
+    market = HistoricalMarket(done.history, has_impact=has_impact)
+    market.advance(1)
+    send(market, "limit", side=1, price=49, qty=3)
+    assert trades(market.advance(6)) == []
+    assert trades(market.advance(END)) == [(7, 49, 1)]
 
 
 @BOTH

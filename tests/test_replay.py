@@ -145,6 +145,23 @@ def test_only_a_message_that_empties_a_level_can_surface_another(shallow):
         assert tape.direction[row] * (before[-1] - after[-1]) > 0 or after[-1] == 0
 
 
+@pytest.mark.parametrize(
+    ("bid", "outcome"),
+    [
+        ((49, 3), "surfaced"),
+        ((0, 0), "surfaced"),
+        ((50, 3), "mismatch"),
+        ((51, 3), "mismatch"),
+        ((59, 3), "mismatch"),
+    ],
+)
+def test_what_surfaces_is_worse_than_all_that_was_in_view(bid, outcome):
+    quotes = [(50, 10, 60, 1), (*bid, 60, 1)]
+    done = replay_tape(make_tape((ADD, 1, 2, 50, 1), (DELETE, 8, 10, 50, 1), quotes=quotes))
+    # nobody else rested at 50: an empty side needs no explanation
+    assert OUTCOMES[done.outcome[1]] == (outcome if bid != (0, 0) else "unseen order")
+
+
 def test_the_past_does_not_depend_on_later_rows(shallow):
     tape, book = shallow
     whole, middle = replay_tape(tape, book), len(tape) // 2

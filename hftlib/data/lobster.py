@@ -165,9 +165,7 @@ class LobsterDay:
             )
         is_message = self.quarantine["file"].str.contains("_message_", regex=False)
         refused = self.quarantine[is_message].sort_values("line")
-        before = refused["line"].to_numpy() - np.arange(
-            1, len(refused) + 1
-        )  # rows they precede
+        before = refused["line"].to_numpy() - np.arange(1, len(refused) + 1)  # rows they precede
         is_hidden = (refused["text"].str.split(",").str[1] == str(EXECUTE_HIDDEN)).to_numpy()
         gaps = np.zeros(len(self.messages) + 1, dtype=np.bool_)
         gaps[before[~is_hidden]] = True

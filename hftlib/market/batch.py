@@ -60,6 +60,23 @@ OBSERVATION_SIZE = 4 + 4 * OBSERVED_LEVELS
 
 
 @compile_kernel
+def lane_of(lanes: Lane, b: int) -> Lane:
+    """Views of one book."""
+    return Lane(
+        lanes.state[b],
+        lanes.accounts[b],
+        lanes.stream[b],
+        lanes.excitation[b],
+        lanes.clock[b],
+        lanes.parents[b],
+        lanes.resting[b],
+        lanes.n_resting[b],
+        lanes.counters[b],
+        lanes.message[b],
+    )
+
+
+@compile_kernel
 def _run(
     lanes: Lane,
     p: FlowParams,
@@ -78,18 +95,7 @@ def _run(
 ) -> None:
     """Advance each book from step `done` to `n_steps`, or until its `rows` are nearly full."""
     for b in range(len(lanes.state)):
-        lane = Lane(
-            lanes.state[b],
-            lanes.accounts[b],
-            lanes.stream[b],
-            lanes.excitation[b],
-            lanes.clock[b],
-            lanes.parents[b],
-            lanes.resting[b],
-            lanes.n_resting[b],
-            lanes.counters[b],
-            lanes.message[b],
-        )
+        lane = lane_of(lanes, b)
         mine, n = rows[b], wide(0)
         now = session.open_ns + round(lane.clock[SECONDS] * 1e9)
         for k in range(messages.shape[1]):
@@ -120,19 +126,7 @@ def _open(
     rows: npt.NDArray[np.int64],
 ) -> None:
     for b in range(len(lanes.state)):
-        lane = Lane(
-            lanes.state[b],
-            lanes.accounts[b],
-            lanes.stream[b],
-            lanes.excitation[b],
-            lanes.clock[b],
-            lanes.parents[b],
-            lanes.resting[b],
-            lanes.n_resting[b],
-            lanes.counters[b],
-            lanes.message[b],
-        )
-        open_lane(lane, p, value, fills, rows)
+        open_lane(lane_of(lanes, b), p, value, fills, rows)
 
 
 @compile_kernel

@@ -6,6 +6,9 @@ changes the last digits of a weight.
 """
 
 import os
+import shutil
+import tempfile
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
-from numba import njit
+from numba import config, njit
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,9 +41,30 @@ def compile_kernel(function: Function) -> Function:
     functions; leaving that out makes the matching engine three times as fast.
     A function that allocates an array would then leak it: numba refuses it. The
     interpreter's lock is released, so that threads can run kernels side by side.
+    The machine code is kept on disk, see `open_kernel_cache`.
     """
-    compiled: Function = njit(_nrt=False, nogil=True)(function)
+    compiled: Function = njit(_nrt=False, nogil=True, cache=True)(function)
     return compiled
+
+
+def open_kernel_cache(package: Path) -> Path:
+    """Folder of the compiled kernels, `.cache/kernels/<hash of the sources>` beside the package.
+
+    numba looks at the file of a kernel only, and would go on running the old
+    version of another that it calls. A folder for each state of the sources
+    cannot be stale. Those unused for a day are deleted.
+    """
+    cache = package.parent / ".cache/kernels"
+    folder = cache / hash_sources(package)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        for other in cache.iterdir():
+            if time.time() - other.stat().st_mtime > 86_400:
+                shutil.rmtree(other, ignore_errors=True)
+    except OSError:  # a package in a place that cannot be written to
+        return Path(tempfile.gettempdir()) / f"hftlib-kernels-{os.getuid()}" / folder.name
+    return folder
 
 
 def derive_seed(root: int, *names: str | int) -> int:
@@ -79,3 +103,8 @@ def hash_sources(folder: Path) -> str:
     for file in sorted(folder.rglob("*.py")):
         digest = zlib.crc32(file.read_bytes(), digest)
     return f"{digest:08x}"
+
+
+# Before the first kernel; the variable is for the processes that this one starts.
+config.CACHE_DIR = str(open_kernel_cache(Path(__file__).parent))
+os.environ["NUMBA_CACHE_DIR"] = config.CACHE_DIR

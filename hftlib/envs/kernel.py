@@ -1,15 +1,11 @@
-"""The compiled step of the bar-trading environment: storage and one loop over copies.
-
-Not cached on disk: numba's cache does not see an edit of a kernel that another
-module defines, and would go on running the old ledger.
-"""
+"""The compiled step of the bar-trading environment: storage and one loop over copies."""
 
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from hftlib.compute import compile_kernel
 from hftlib.portfolio.costs import Costs
 from hftlib.portfolio.ledger import Ledger, equity, open_quantity, trade
 
@@ -68,7 +64,7 @@ class State(NamedTuple):
         )
 
 
-@njit
+@compile_kernel
 def _observe(
     market: Market, rules: Rules, state: State, i: int, out: npt.NDArray[np.float32]
 ) -> None:
@@ -84,7 +80,7 @@ def _observe(
     out[i, n + 1] = min(max(exposure, -EXPOSURE_LIMIT), EXPOSURE_LIMIT)
 
 
-@njit
+@compile_kernel
 def observe_all(market: Market, rules: Rules, state: State, out: npt.NDArray[np.float32]) -> None:
     """Mark every copy to market and write all observations, shape (n, n_window + 2)."""
     for i in range(len(state.position)):
@@ -93,7 +89,7 @@ def observe_all(market: Market, rules: Rules, state: State, out: npt.NDArray[np.
         _observe(market, rules, state, i, out)
 
 
-@njit
+@compile_kernel
 def step_all(
     market: Market,
     rules: Rules,
@@ -138,7 +134,7 @@ def step_all(
     return -1
 
 
-@njit
+@compile_kernel
 def step_flat(  # type: ignore[no-untyped-def]
     open_, close, features,
     n_window, n_features, max_weight, lowest, ruin, fee_bps, spread_bps, slippage_bps,

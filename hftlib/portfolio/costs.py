@@ -6,7 +6,7 @@ fill price against the trader. Every environment and backtest calls these.
 
 from typing import NamedTuple
 
-from numba import njit
+from hftlib.compute import compile_kernel
 
 BPS = 1e-4
 
@@ -33,14 +33,14 @@ def check_costs(costs: Costs) -> Costs:
     return Costs(*(float(rate) for rate in costs))
 
 
-@njit
+@compile_kernel
 def fill_price(costs: Costs, mid: float, quantity: float) -> float:
     """Price at which a market order of signed `quantity` trades."""
     adverse = (0.5 * costs.spread_bps + costs.slippage_bps) * BPS
     return mid * (1.0 + adverse) if quantity > 0 else mid * (1.0 - adverse)
 
 
-@njit
+@compile_kernel
 def fee(costs: Costs, notional: float) -> float:
     """Fee in currency on an absolute `notional`."""
     return abs(notional) * costs.fee_bps * BPS

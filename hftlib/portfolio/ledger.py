@@ -10,8 +10,7 @@ tuple, compiled, so that environments, backtests and tests share one ledger.
 
 from typing import NamedTuple
 
-from numba import njit
-
+from hftlib.compute import compile_kernel
 from hftlib.portfolio.costs import Costs, fee, fill_price
 
 
@@ -23,13 +22,13 @@ class Ledger(NamedTuple):
     fees: float
 
 
-@njit
+@compile_kernel
 def equity(ledger: Ledger, mid: float) -> float:
     """Mark to market, currency."""
     return ledger.cash + ledger.units * mid
 
 
-@njit
+@compile_kernel
 def book_fill(ledger: Ledger, quantity: float, price: float, charge: float) -> Ledger:
     """Book a fill of signed `quantity` at `price` with the fee `charge`."""
     return Ledger(
@@ -37,7 +36,7 @@ def book_fill(ledger: Ledger, quantity: float, price: float, charge: float) -> L
     )
 
 
-@njit
+@compile_kernel
 def open_quantity(ledger: Ledger, costs: Costs, mid: float, weight: float) -> float:
     """Signed units that put `weight` of the equity to work, costs included.
 
@@ -49,7 +48,7 @@ def open_quantity(ledger: Ledger, costs: Costs, mid: float, weight: float) -> fl
     return weight * equity(ledger, mid) / (price + fee(costs, price))
 
 
-@njit
+@compile_kernel
 def trade(ledger: Ledger, costs: Costs, mid: float, quantity: float) -> Ledger:
     """Send a market order of signed `quantity` and book it; 0 books nothing."""
     if quantity == 0.0:

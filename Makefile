@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
+PEERS_MARL := .venv-peers-marl
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # hftlib.compute.DETERMINISTIC_ENVIRONMENT, for JupyterLab; a test compares the two.
@@ -81,6 +82,11 @@ bench: $(STAMP) ## measure speed against peers, write reports/benchmarks.json
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	@$(PEERS)/bin/pip install -q -r benchmarks/peers.txt || echo "bench: peers could not be installed, their figures will be null"
 	@python -m benchmarks --peers $(PEERS)/bin/python
+	@test -x $(PEERS_MARL)/bin/python || $(PYTHON) -m venv $(PEERS_MARL)
+	@torch=$$(sed -n 's/^torch==//p' requirements.lock); pip="$(PEERS_MARL)/bin/pip install -q"; \
+	  { $$pip "torch==$$torch+cpu" 2>/dev/null || $$pip "torch==$$torch"; } && \
+	  $$pip --no-deps -r benchmarks/peers_marl.txt || echo "bench: BenchMARL could not be installed"
+	@python -m benchmarks.marl --peers $(PEERS_MARL)/bin/python
 
 reports: repro ## bring the reports up to date and pack them into reports.zip to hand over
 	@cd reports && python -m zipfile -c ../reports.zip *.html tables $$(test -d figures && echo figures)
@@ -92,6 +98,6 @@ serve: $(STAMP) ## show the reports at http://127.0.0.1:8000
 clean: ## remove all that was built: .venv, data, models, reports, DVC's cache, git hooks
 	-@if [ -x $(BIN)/pre-commit ] && [ -e .git ]; then $(BIN)/pre-commit uninstall >/dev/null; \
 	  git config --unset filter.notebook.clean; fi
-	rm -rf $(VENV) $(PEERS) .cache .dvc/cache .dvc/tmp data/market data/features data/datasets \
+	rm -rf $(VENV) $(PEERS) $(PEERS_MARL) .cache .dvc/cache .dvc/tmp data/market data/features data/datasets \
 	  data/models data/results reports/source reports/failed reports/figures reports/*.html reports.zip \
 	  hftlib.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,234 +8,45 @@ and hand plain values to the library, so nothing else knows these models.
 import difflib
 import os
 import sys
-from datetime import date
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ValidationError
 
+from hftlib.market_sections import (
+    MADDPG,
+    MAPPO,
+    Environments,
+    ExecutorRole,
+    MakerRole,
+    Market,
+    MarketReward,
+    MarketRisk,
+    MultiAgent,
+    TakerRole,
+)
 from hftlib.paths import Paths, project_root
+from hftlib.sections import (
+    Backtest,
+    Base,
+    Costs,
+    Datasets,
+    Features,
+    Figures,
+    Ingestion,
+    Section,
+    Simulation,
+    SingleAgent,
+    Trading,
+)
 
 PARAMS_FILE = "params.yaml"
 
 
 class ParamsError(ValueError):
     """A parameter file that cannot be used; one line for each fault."""
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads `3e-4` as text; accept it, but no other text and no truth value."""
-    if isinstance(value, bool):
-        raise ValueError("expected a number")
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            raise ValueError("expected a number") from None
-    return value
-
-
-def _day(value: Any) -> Any:
-    """DVC cannot track YAML's own dates, so they stand in quotes."""
-    if isinstance(value, date):
-        raise ValueError(f'expected a date in quotes, "{value}"')
-    return value
-
-
-def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(value)) != len(value):
-        raise ValueError("expected distinct entries")
-    return value
-
-
-Integer = Annotated[int, Field(strict=True)]
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Day = Annotated[date, BeforeValidator(_day)]
-Distinct = AfterValidator(_distinct)
-Name = Annotated[str, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Base(Section):
-    seed: Annotated[Integer, Field(ge=0)] = Field(
-        description="root of every random generator of the project"
-    )
-
-
-class Simulation(Section):
-    n_sessions: Annotated[Integer, Field(ge=4)] = Field(
-        description="trading days of each simulator, one seed a day"
-    )
-    first_day: Day = Field(description="first of these days; weekends are left out")
-    session_minutes: Annotated[Integer, Field(ge=2, le=390)] = Field(
-        description="length of a day from 09:30, minutes"
-    )
-    snapshot_ms: Annotated[Integer, Field(ge=100, multiple_of=100)] = Field(
-        description="interval between two book snapshots, ms"
-    )
-    levels: Annotated[Integer, Field(ge=5, le=50)] = Field(
-        description="prices a side in a book snapshot"
-    )
-    n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
-        description="bootstrap samples behind each interval of one session"
-    )
-
-
-class Ingestion(Section):
-    max_gap_bars: Annotated[Number, Field(gt=1)] = Field(
-        description="a step longer than this many median bar intervals is reported as a gap"
-    )
-
-
-class Features(Section):
-    horizons_bars: Annotated[
-        tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1), Distinct
-    ] = Field(description="horizons of the information table, bars")
-    n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
-        description="bootstrap samples behind each interval"
-    )
-    horizons_snapshots: Annotated[
-        tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1), Distinct
-    ] = Field(description="horizons of the book features' information, snapshots")
-
-
-class Datasets(Section):
-    symbols: Annotated[tuple[Name, ...], Field(min_length=1), Distinct] = Field(
-        description="symbols that are cut into splits; all of one bar interval"
-    )
-    train_end: Day = Field(description="last day of the training split")
-    validation_end: Day = Field(description="last day of validation; the test split follows")
-    purge_bars: Annotated[Integer, Field(ge=1)] = Field(
-        description="rows dropped before a boundary: no label may reach across, so >= horizon"
-    )
-    embargo_bars: Annotated[Integer, Field(ge=0)] = Field(
-        description="rows dropped after a boundary, against slow-decaying dependence"
-    )
-    leak_horizon_bars: Annotated[Integer, Field(ge=2)] = Field(
-        description="label horizon of the leakage demonstration, bars"
-    )
-    book_train_end: Day = Field(description="last day of the book's training split")
-    book_dev_end: Day = Field(description="last day of its development split")
-    book_val_end: Day = Field(description="last day of its validation; the test split follows")
-    book_window: Annotated[Integer, Field(ge=1)] = Field(
-        description="snapshots in one window of the book's tensors"
-    )
-    book_horizon: Annotated[Integer, Field(ge=1)] = Field(
-        description="horizon of the book's label, snapshots"
-    )
-    book_purge: Annotated[Integer, Field(ge=0)] = Field(
-        description="snapshots dropped before a boundary of the book's splits"
-    )
-    book_embargo: Annotated[Integer, Field(ge=0)] = Field(
-        description="snapshots dropped after such a boundary"
-    )
-
-    @model_validator(mode="after")
-    def _dates_in_order(self) -> Self:
-        for names in (
-            ("train_end", "validation_end"),
-            ("book_train_end", "book_dev_end", "book_val_end"),
-        ):
-            for before, after in pairwise(names):
-                if getattr(self, before) >= getattr(self, after):
-                    raise ValueError(
-                        f"{before} {getattr(self, before)} must be before "
-                        f"{after} {getattr(self, after)}"
-                    )
-        return self
-
-
-class Costs(Section):
-    fee_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
-        description="fee, bp of traded notional"
-    )
-    spread_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
-        description="full bid-ask spread, bp of mid; a trade pays half"
-    )
-    slippage_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
-        description="further adverse move of the fill price, bp of mid"
-    )
-
-
-class Trading(Section):
-    window_bars: Annotated[Integer, Field(ge=1)] = Field(description="bars in one observation")
-    episode_bars: Annotated[Integer, Field(ge=2)] = Field(
-        description="length of a training episode, bars"
-    )
-    initial_cash: Annotated[Number, Field(gt=0)] = Field(description="starting equity, currency")
-    max_weight: Annotated[Number, Field(gt=0, le=1)] = Field(
-        description="position opened, as a share of equity"
-    )
-    allow_short: Annotated[bool, Field(strict=True)] = Field(description="may sell from flat")
-    ruin_fraction: Annotated[Number, Field(ge=0, lt=1)] = Field(
-        description="equity at or below this share of initial_cash ends the episode"
-    )
-
-
-class SingleAgent(Section):
-    n_seeds: Annotated[Integer, Field(ge=2)] = Field(description="independent trainings")
-    total_steps: Annotated[Integer, Field(ge=1)] = Field(description="environment steps a seed")
-    n_envs: Annotated[Integer, Field(ge=1)] = Field(description="copies of the environment")
-    n_steps: Annotated[Integer, Field(ge=2)] = Field(description="steps of a copy per update")
-    batch_size: Annotated[Integer, Field(ge=2)] = Field(description="transitions a minibatch")
-    n_epochs: Annotated[Integer, Field(ge=1)] = Field(description="passes over each rollout")
-    learning_rate: Annotated[Number, Field(gt=0)] = Field(description="Adam step size")
-    gamma: Annotated[Number, Field(gt=0, le=1)] = Field(description="discount a bar")
-    gae_lambda: Annotated[Number, Field(ge=0, le=1)] = Field(description="GAE's lambda")
-    clip_range: Annotated[Number, Field(gt=0)] = Field(description="PPO's clipping range")
-    entropy_weight: Annotated[Number, Field(ge=0)] = Field(description="entropy bonus")
-    reward_scale: Annotated[Number, Field(gt=0)] = Field(
-        description="factor on log returns, so that value targets are of order one"
-    )
-    hidden: Annotated[tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1)] = Field(
-        description="units of each hidden layer"
-    )
-    n_evaluations: Annotated[Integer, Field(ge=2)] = Field(description="points of a learning curve")
-    n_control_seeds: Annotated[Integer, Field(ge=2)] = Field(
-        description="trainings of each control (oracle feature; shuffled returns)"
-    )
-    control_steps: Annotated[Integer, Field(ge=1)] = Field(
-        description="environment steps of one control training"
-    )
-
-    @model_validator(mode="after")
-    def _batch_divides_rollout(self) -> Self:
-        rollout = self.n_envs * self.n_steps
-        if rollout % self.batch_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} must divide n_envs * n_steps = {rollout}"
-            )
-        return self
-
-
-class Backtest(Section):
-    n_random: Annotated[Integer, Field(ge=2)] = Field(description="copies of the random trader")
-    n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
-        description="stationary-bootstrap samples behind each interval"
-    )
-    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(description="level of the intervals")
-    fee_sweep_bps: Annotated[
-        tuple[Annotated[Number, Field(ge=0, lt=10_000)], ...], Field(min_length=2), Distinct
-    ] = Field(description="fees of the cost sweep, bp of traded notional")
-
-
-class Figures(Section):
-    width_px: Annotated[Integer, Field(ge=200, le=4000)] = Field(description="SVG width")
-    height_px: Annotated[Integer, Field(ge=150, le=4000)] = Field(description="SVG height")
 
 
 class Params(Section):
@@ -246,7 +57,17 @@ class Params(Section):
     datasets: Datasets
     costs: Costs
     trading: Trading
+    market: Market
+    market_risk: MarketRisk
+    market_reward: MarketReward
+    maker: MakerRole
+    executor: ExecutorRole
+    taker: TakerRole
+    environments: Environments
     single_agent: SingleAgent
+    multi_agent: MultiAgent
+    mappo: MAPPO
+    maddpg: MADDPG
     backtest: Backtest
     figures: Figures
 

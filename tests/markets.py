@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from hftlib.market.batch import BatchMarket
+from hftlib.market.book import KINDS, MESSAGE_FIELDS
 from hftlib.market.flow import FlowParams
 from hftlib.market.fundamental import JumpParams, OUParams
 from hftlib.market.simulator import Population, Simulator
@@ -61,6 +64,50 @@ def open_batch(n_books: int = 1, **changes) -> BatchMarket:
 def open_simulator(**changes) -> Simulator:
     defaults = {"flow": FLOW, "value": OU, "population": AGENTS, "seed": 0, "warm_up_s": 60.0}
     return Simulator(**{**defaults, **changes})
+
+
+def bits(market: BatchMarket, books: slice = slice(None)) -> list[bytes]:
+    """Every bit of the state of some books."""
+    return [array[books].tobytes() for array in market.lanes]
+
+
+def rows(*messages: dict[str, int | str]) -> np.ndarray:
+    """Messages for one book, shape (1, n, 7)."""
+    out = np.zeros((1, len(messages), len(MESSAGE_FIELDS)), dtype=np.int32)
+    for row, message in zip(out[0], messages, strict=True):
+        for name, value in message.items():
+            row[MESSAGE_FIELDS.index(name)] = KINDS.get(value, value)
+    return out
+
+
+def draw_messages(rng: np.random.Generator, market: BatchMarket, acks: np.ndarray) -> np.ndarray:
+    """Four a book: quotes near the market, cancels of what rests, and some nonsense."""
+    n = market.n_books
+    m = np.zeros((n, 4, len(MESSAGE_FIELDS)), dtype=np.int32)
+    m[..., 0] = rng.choice(np.arange(9), (n, 4))
+    m[..., 1] = rng.choice([1, -1], (n, 4))
+    m[..., 2] = 22_000 - m[..., 1] * rng.integers(-6, 12, (n, 4))
+    m[..., 3] = rng.integers(1, 400, (n, 4))
+    m[..., 4] = rng.integers(0, market.lanes.accounts.shape[1], (n, 4))
+    m[..., 5] = rng.permuted(acks[..., 1], axis=1)
+    nonsense = rng.random(m.shape) < 0.02
+    m[nonsense] = rng.choice([-1, 0, 17, 2**31 - 1, -(2**31)], nonsense.sum())
+    return m
+
+
+def play(
+    market: BatchMarket, n_steps: int, seed: int, is_delayed: bool = False
+) -> list[np.ndarray]:
+    """Random callers; what they were told and saw, step by step."""
+    rng, seen = np.random.default_rng(seed), []
+    acks = np.zeros((market.n_books, 4, 4), dtype=np.int32)
+    for _ in range(n_steps):
+        messages, delays = draw_messages(rng, market, acks), None
+        if is_delayed:
+            delays = rng.uniform(0, market.session.step_s, messages.shape[:2])
+        acks = market.step(messages, delays)
+        seen += [acks, market.observe()]
+    return seen
 
 
 class TapeBook:

@@ -50,6 +50,7 @@ class Account:
     cash: int = 0
     made: int = 0
     took: int = 0
+    lots: int = 0
 
 
 class ReferenceBook:
@@ -196,6 +197,8 @@ class ReferenceBook:
         self.accounts[sold.owner].cash += value
         self.accounts[maker.owner].made += value
         self.accounts[taker.owner].took += value
+        for owner in (maker.owner, taker.owner):
+            self.accounts[owner].lots += qty
 
     def shrink(self, order: Order, qty: int) -> Ack:
         """Take lots off an order, which keeps its place; it goes when none are left."""

@@ -5,54 +5,15 @@ import pytest
 from scipy import stats
 
 from hftlib.market.batch import OBSERVATION_SIZE, BatchMarket
-from hftlib.market.book import KINDS, MESSAGE_FIELDS, STATUSES, BookError
-from hftlib.market.ladder import LAST_PRICE, N_LIVE
+from hftlib.market.book import KINDS, STATUSES, BookError
+from hftlib.market.ladder import LAST_PRICE, N_LIVE, TRADED
 from hftlib.market.lane import MEAN, N_MESSAGES, VALUE_NOW, advance
-from hftlib.market.matching import CASH, MADE, POSITION, TOOK
+from hftlib.market.matching import CASH, LOTS, MADE, POSITION, TOOK
 from hftlib.market.tape import ADD, DELETE
 from tests.book_audit import read_queues
-from tests.markets import FLOW, JUMP, SECOND, SILENT, TapeBook, open_batch
+from tests.markets import FLOW, JUMP, SECOND, SILENT, TapeBook, bits, open_batch, play, rows
 
 N_BOOKS = 40  # two threads take 20 each
-
-
-def bits(market: BatchMarket, books: slice = slice(None)) -> list[bytes]:
-    """Every bit of the state of some books."""
-    return [array[books].tobytes() for array in market.lanes]
-
-
-def rows(*messages: dict[str, int | str]) -> np.ndarray:
-    """Messages for one book, shape (1, n, 7)."""
-    out = np.zeros((1, len(messages), len(MESSAGE_FIELDS)), dtype=np.int32)
-    for row, message in zip(out[0], messages, strict=True):
-        for name, value in message.items():
-            row[MESSAGE_FIELDS.index(name)] = KINDS.get(value, value)
-    return out
-
-
-def draw_messages(rng: np.random.Generator, market: BatchMarket, acks: np.ndarray) -> np.ndarray:
-    """Four a book: quotes near the market, cancels of what rests, and some nonsense."""
-    n = market.n_books
-    m = np.zeros((n, 4, len(MESSAGE_FIELDS)), dtype=np.int32)
-    m[..., 0] = rng.choice(np.arange(9), (n, 4))
-    m[..., 1] = rng.choice([1, -1], (n, 4))
-    m[..., 2] = 22_000 - m[..., 1] * rng.integers(-6, 12, (n, 4))
-    m[..., 3] = rng.integers(1, 400, (n, 4))
-    m[..., 4] = rng.integers(0, market.lanes.accounts.shape[1], (n, 4))
-    m[..., 5] = rng.permuted(acks[..., 1], axis=1)
-    nonsense = rng.random(m.shape) < 0.02
-    m[nonsense] = rng.choice([-1, 0, 17, 2**31 - 1, -(2**31)], nonsense.sum())
-    return m
-
-
-def play(market: BatchMarket, n_steps: int, seed: int) -> list[np.ndarray]:
-    """Random callers; what they were told and saw, step by step."""
-    rng, seen = np.random.default_rng(seed), []
-    acks = np.zeros((market.n_books, 4, 4), dtype=np.int32)
-    for _ in range(n_steps):
-        acks = market.step(draw_messages(rng, market, acks))
-        seen += [acks, market.observe()]
-    return seen
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +133,8 @@ def test_orders_rest_trade_and_cancel_as_acknowledged():
     bid, ask = int(acks[0, 1]), int(acks[2, 1])
     assert bid > 0 < ask
     accounts = market.lanes.accounts[0]
-    assert accounts[1].tolist() == [4, -400, 400, 0]
-    assert accounts[2].tolist() == [-4, 400, 0, 400]
+    assert accounts[1].tolist() == [4, -400, 400, 0, 4]
+    assert accounts[2].tolist() == [-4, 400, 0, 400, 4]
     assert market.lanes.state[0, LAST_PRICE] == 100
     acks = market.step(
         rows(
@@ -232,6 +193,9 @@ def test_money_and_lots_are_conserved_and_books_are_sound(played):
     assert (accounts[:, :, (POSITION, CASH)].sum(axis=1) == 0).all()
     np.testing.assert_array_equal(accounts[:, :, MADE].sum(1), accounts[:, :, TOOK].sum(1))
     assert (accounts[:, 1:, TOOK] > 0).all()
+    lots = (accounts - open_batch(N_BOOKS, n_owners=4).lanes.accounts)[:, :, LOTS]
+    np.testing.assert_array_equal(lots.sum(1), 2 * market.lanes.state[:, TRADED])
+    assert (lots > 0).all()
     for state in market.lanes.state:
         read_queues(state)  # levels, links, best prices, never crossed
 
@@ -269,12 +233,16 @@ def test_later_messages_do_not_change_the_past():
     assert not np.array_equal(futures[0][-1], futures[1][-1])
 
 
-def test_orders_that_find_no_room_are_counted():
+def test_orders_that_find_no_room_are_counted_and_refuse_the_recording(monkeypatch):
     assert open_batch(2).n_lost == 0
     market = open_batch(2, capacity=32, warm_up_s=0.0)
     before, books = market.n_lost, [TapeBook.of_state(state) for state in market.lanes.state]
-    recordings = market.record(600, snapshot_every=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchMarket, "n_lost", 0)
+        recordings = market.record(600, snapshot_every=10)
     assert market.n_lost > before + 100
+    with pytest.raises(BookError, match=r"\d+ orders found no room; raise the capacity.* is 32"):
+        open_batch(2, capacity=32, warm_up_s=0.0).record(600, snapshot_every=10)
     for book, recording, state in zip(books, recordings, market.lanes.state, strict=True):
         book.replay(recording.tape)  # they are nowhere on the tape
         assert book.sides == TapeBook.of_state(state).sides
@@ -341,7 +309,8 @@ def test_the_flow_sends_at_its_mean_rate():
 @pytest.mark.parametrize("capacity", [32, 1024])
 def test_every_resting_order_of_the_flow_is_listed_once_for_its_cancel(capacity):
     market = open_batch(2, capacity=capacity)
-    market.record(2_000, snapshot_every=1_000)
+    for _ in range(2_000):
+        market.step()
     for b in range(2):
         lists = zip(market.lanes.resting[b], market.lanes.n_resting[b], strict=True)
         listed = np.concatenate([handles[:n] for handles, n in lists]).tolist()
@@ -481,8 +450,10 @@ def test_messages_of_another_shape_or_type_are_refused(messages, received):
         ({"n_owners": 0}, "n_owners 0"),
         ({"step_ms": 0.0}, "step_ms 0.0"),
         ({"session_s": -1.0}, "session_s -1.0"),
-        ({"warm_up_s": -1.0}, "warm_up_s -1.0 must not be negative"),
-        ({"first_book": -1}, "first_book -1"),
+        ({"warm_up_s": -1.0}, "warm_up_s -1.0 and .* must not be negative"),
+        ({"value": JUMP._replace(reversion_hz=-0.1)}, "reversion_hz -0.1 must not be negative"),
+        ({"first_book": -1}, r"first_book -1: expected a number in \[0, 2\*\*62\]"),
+        ({"first_book": 2**63 - 1}, "first_book 9223372036854775807: expected"),
         ({"window": 100}, "window 100: expected a power of two"),
         ({"capacity": 0}, "capacity 0: expected a power of two"),
         ({"flow": FLOW._replace(n_parents=9)}, "n_parents 9: expected 1 to 4"),

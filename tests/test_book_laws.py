@@ -24,7 +24,9 @@ def test_positions_and_cash_sum_to_zero_and_every_trade_has_a_maker_and_a_taker(
     assert book.accounts[:, :2].sum(axis=0).tolist() == [0, 0]
     assert book.accounts[:, matching.MADE].sum() == book.accounts[:, matching.TOOK].sum()
     trades = fills[fills["cause"] == matching.TRADE]
-    assert acks["filled"].sum(dtype=np.int64) == trades["qty"].sum(dtype=np.int64)
+    lots = trades["qty"].sum(dtype=np.int64)
+    assert acks["filled"].sum(dtype=np.int64) == lots
+    assert book.accounts[:, matching.LOTS].sum() == 2 * lots
 
 
 @pytest.mark.parametrize("seed", SEEDS)

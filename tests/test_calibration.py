@@ -190,7 +190,9 @@ def test_what_the_tape_does_not_show_is_kept_and_said(found):
 def test_the_start_decides_nothing_that_is_measured(day: Tape, found):
     again, _ = calibrate(day, start=TRUTH)
     for name in TOLERANCES:
-        assert getattr(again, name) == pytest.approx(getattr(found[0], name), rel=1e-6), name
+        # where an optimiser stops hangs on the last bits: by far less than a standard error
+        apart = np.subtract(getattr(again, name), getattr(found[0], name))
+        assert (np.abs(apart) < 0.01 * np.array(found[1][name].error)).all(), name
 
 
 def test_a_mirrored_session_gives_the_same_bits(hours: list[Tape]):

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from hftlib.compute import compile_kernel
-from hftlib.market.draws import open_streams
+from hftlib.market.draws import normal, open_streams, poisson
 from hftlib.market.fundamental import (
     JumpParams,
     OUParams,
@@ -25,6 +25,7 @@ RANDOM_WALK = CALM._replace(reversion_hz=0.0)
 JUMPS = JumpParams(
     start=100.0, drift=0.05, volatility=0.2, jump_hz=1.5, jump_mean=-0.1, jump_scale=0.15
 )
+PULLED = JUMPS._replace(reversion_hz=0.4)
 N_BATCHES = 50
 
 
@@ -130,9 +131,70 @@ def test_without_jumps_log_returns_are_normal():
     assert stats.kstest(returns, "norm", (mean, p.volatility * np.sqrt(2))).pvalue > 1e-3
 
 
-def test_jump_steps_may_be_split():
-    whole, parts = ends(step_jump, JUMPS, 3.0), ends(step_jump, JUMPS, 3.0, n_parts=7)
+@pytest.mark.parametrize("p", [JUMPS, PULLED])
+@pytest.mark.parametrize("n_parts", [2, 7])
+def test_jump_steps_may_be_split(p, n_parts):
+    whole, parts = (ends(step_jump, p, 3.0, value=130.0, n_parts=n) for n in (1, n_parts))
     assert stats.ks_2samp(whole, parts).pvalue > 1e-3
+
+
+# Schwartz, with jumps
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 50.0])
+@pytest.mark.parametrize("value", [70.0, 100.0, 130.0])
+def test_pulled_log_value_is_normal_with_the_closed_mean_and_variance(seconds, value):
+    p = PULLED._replace(jump_hz=0.0)
+    k, decay = p.reversion_hz, np.exp(-p.reversion_hz * seconds)
+    mean = np.log(100) + np.log(value / 100) * decay
+    mean += (p.drift - p.volatility**2 / 2) * (1 - decay) / k
+    variance = p.volatility**2 * (1 - decay**2) / (2 * k)
+    sample = np.log(ends(step_jump, p, seconds, value=value))
+    assert stats.kstest(sample, "norm", (mean, np.sqrt(variance))).pvalue > 1e-3
+
+
+def test_pulled_log_value_with_jumps_has_closed_cumulants():
+    # a jump u seconds before the end counts exp(-k u): the r-th cumulant of a jump's size
+    # comes with the integral of exp(-r k u)
+    p, t = PULLED, 2.0
+    k, m, s = p.reversion_hz, p.jump_mean, p.jump_scale
+    span = [(1 - np.exp(-r * k * t)) / (r * k) for r in (1, 2, 3, 4)]
+    compensator = p.jump_hz * (np.exp(m + s**2 / 2) - 1)
+    mean = np.log(100) + np.log(1.3) * np.exp(-k * t) + p.jump_hz * m * span[0]
+    mean += (p.drift - p.volatility**2 / 2 - compensator) * span[0]
+    variance = (p.volatility**2 + p.jump_hz * (m**2 + s**2)) * span[1]
+    third = p.jump_hz * (m**3 + 3 * m * s**2) * span[2]
+    fourth = p.jump_hz * (m**4 + 6 * m**2 * s**2 + 3 * s**4) * span[3]
+    logs = np.log(ends(step_jump, p, t, value=130.0, n=1_000_000))
+    assert_statistic(logs, np.mean, mean)
+    assert_statistic(logs, np.var, variance)
+    assert_statistic(logs, stats.skew, third / variance**1.5)
+    assert_statistic(logs, stats.kurtosis, fourth / variance**2)
+
+
+@pytest.mark.parametrize("reversion_hz", [1e-6, 1e-13, 1e-17, 1e-300])
+def test_a_vanishing_pull_gives_the_jump_diffusion(reversion_hz):
+    values = []
+    for k in (0.0, reversion_hz):
+        stream, p = open_streams(0, 0)[0], JUMPS._replace(jump_hz=0.0, reversion_hz=k)
+        values.append(step_jump(130.0, 2.0, p, stream))
+    # the first-order difference is k t times a few tens
+    assert values[1] == pytest.approx(values[0], abs=1e-12 + 100 * reversion_hz)
+
+
+def test_without_a_pull_a_step_is_merton_s_number_by_number():
+    stream, twin = open_streams(4, 0)[0], open_streams(4, 0)[0]
+    p, now = JUMPS, 100.0
+    for _ in range(200):
+        growth = (p.drift - p.volatility**2 / 2) * 0.7
+        growth -= p.jump_hz * (np.exp(p.jump_mean + p.jump_scale**2 / 2) - 1) * 0.7
+        growth += p.volatility * np.sqrt(0.7) * normal(twin)
+        for _ in range(poisson(twin, p.jump_hz * 0.7)):
+            growth += p.jump_mean + p.jump_scale * normal(twin)
+        following = step_jump(now, 0.7, p, stream)
+        assert following == pytest.approx(now * np.exp(growth), rel=1e-13)
+        assert stream.tolist() == twin.tolist()
+        now = following
 
 
 def test_a_jump_value_stays_positive():
@@ -155,6 +217,6 @@ def test_a_path_depends_on_its_seed_alone(simulate, p, start):
     assert (simulate(500, 1.0, p, seed=1)[1:] != path[1:]).all()
 
 
-@pytest.mark.parametrize(("step", "p"), [(step_ou, OU), (step_jump, JUMP)])
+@pytest.mark.parametrize(("step", "p"), [(step_ou, OU), (step_jump, JUMP), (step_jump, PULLED)])
 def test_nothing_happens_in_no_time(step, p):
     assert step(21_987.5, 0.0, p, open_streams(0, 0)[0]) == 21_987.5

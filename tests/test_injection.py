@@ -8,7 +8,7 @@ import pytest
 from hftlib.data.injection import HistoricalMarket, InjectionError
 from hftlib.data.replay import History, ReplayReport, rebuild, replay_tape, to_messages
 from hftlib.market.book import KINDS, MESSAGE, STATUSES
-from hftlib.market.matching import CASH, MADE, POSITION, TOOK
+from hftlib.market.matching import CASH, LOTS, MADE, POSITION, TOOK
 from hftlib.market.tape import ADD, DELETE, EXECUTE, EXECUTE_HIDDEN, REDUCE, Tape
 from tests.book_audit import read_queues
 from tests.book_cases import make_messages
@@ -58,7 +58,7 @@ def test_an_order_fills_after_exactly_the_lots_ahead_of_it(has_impact):
     send(market, "limit", side=1, price=50, qty=10)
     assert trades(market.advance(6)) == []
     assert trades(market.advance(END)) == [(7, 50, 4), (8, 50, 6)]
-    assert market.accounts[1].tolist() == [10, -500, 500, 0]
+    assert market.accounts[1].tolist() == [10, -500, 500, 0, 10]
 
 
 @BOTH
@@ -331,6 +331,11 @@ def test_lots_and_cash_are_conserved_and_fills_alone_account_for_them(has_impact
     assert market.accounts[:, [POSITION, CASH]].sum(axis=0).tolist() == [0, 0]
     assert market.accounts[:, MADE].sum() == market.accounts[:, TOOK].sum()
     traded = fills[fills["cause"] == 0]
+    unseen = market.accounts[:, LOTS].sum() - 2 * traded["qty"].sum()
+    if has_impact:  # takers of history also meet orders of history that own ones have spared
+        assert unseen > 0 and unseen % 2 == 0
+    else:
+        assert unseen == 0
     for owner in (1, 2, 3):
         made = traded[traded["maker_owner"] == owner]
         took = traded[traded["message"] >= 0]
@@ -340,6 +345,7 @@ def test_lots_and_cash_are_conserved_and_fills_alone_account_for_them(has_impact
         notional = took["qty"] * took["taker_side"] * took["price"].astype(np.int64)
         cash = (made["qty"] * made["taker_side"] * made["price"].astype(np.int64)).sum()
         assert market.accounts[owner, CASH] == cash - notional.sum()
+        assert market.accounts[owner, LOTS] == took["qty"].sum() + made["qty"].sum() > 0
     for number, ack in enumerate(acks):
         assert ack["filled"] == traded["qty"][traded["message"] == number].sum()
     queues = read_queues(market._venue.own)
@@ -450,6 +456,27 @@ def test_what_goes_unseen_is_taken_to_have_been_behind(has_impact):
     send(market, "limit", side=1, price=49, qty=3)
     assert trades(market.advance(6)) == []
     assert trades(market.advance(END)) == [(7, 49, 1)]
+
+
+@BOTH
+def test_the_books_of_history_and_of_the_callers_can_be_read(has_impact):
+    market = open_day(*AHEAD, has_impact=has_impact)
+    market.advance(1)
+    send(market, "limit", side=1, price=50, qty=3, tag=8)
+    send(market, "limit", side=1, price=49, qty=4, tag=9)
+    handles = market.advance(END).acks["handle"].tolist()
+    book, own = read_queues(market.book_state), read_queues(market.own_state)
+    mine = {50: (handles[0], 3, 1, 8), 49: (handles[1], 4, 1, 9)}
+    for price, order in mine.items():
+        assert own[1][price][-1] == order
+    lots = [sum(q for _, q, *_ in book[1].get(price, [])) for price in (50, 49)]
+    assert lots == ([103, 4] if has_impact else [100, 0])
+    assert np.shares_memory(market.book_state, market.own_state) == has_impact
+    send(market, "cancel", handle=handles[0])
+    before = market.own_state
+    market.advance(END)
+    assert 49 in read_queues(before)[1]  # the same vector, moved on
+    assert (50 in read_queues(before)[1]) == has_impact
 
 
 @BOTH

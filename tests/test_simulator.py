@@ -29,7 +29,7 @@ from hftlib.market.floor import (
     wake,
 )
 from hftlib.market.flow import MAKER, NOISE, SPLITTER, VALUE, Quotes
-from hftlib.market.matching import CANCEL, CASH, LIMIT, MADE, POSITION, TOOK
+from hftlib.market.matching import CANCEL, CASH, LIMIT, LOTS, MADE, POSITION, TOOK
 from hftlib.market.record import quotes_of
 from hftlib.market.simulator import Simulator
 from hftlib.market.tape import ADD, DELETE, EXECUTE
@@ -121,8 +121,10 @@ def test_money_and_lots_are_conserved_over_the_agents(session):
     assert (accounts[0] == 0).all()  # nobody is anonymous
     tape = recording.tape
     trades = tape.kind == EXECUTE
-    traded = (tape.size[trades].astype(np.int64) * tape.price[trades]).sum()
-    assert traded == (accounts - before)[:, MADE].sum() > 0
+    sizes = tape.size[trades].astype(np.int64)
+    booked = (accounts - before).sum(axis=0)
+    assert booked[MADE] == (sizes * tape.price[trades]).sum() > 0
+    assert booked[LOTS] == 2 * sizes.sum()
     read_queues(simulator.floor.state)
 
 

@@ -39,6 +39,22 @@ TINY = {
         "n_control_seeds": 2,
         "control_steps": 1_024,
     },
+    "market": {"episode_steps": 20},
+    "environments": {"n_paths": 50, "n_worlds": 4},
+    "multi_agent": {
+        "n_seeds": 2,
+        "n_envs": 4,
+        "n_tuning_worlds": 4,
+        "n_curve_worlds": 4,
+        "n_worlds": 4,
+        "risk_aversions": [0.01],
+        "decays": [0.4],
+        "control_steps": 80,
+        "response_steps": 80,
+        "n_bootstrap": 20,
+    },
+    "mappo": {"total_steps": 160, "n_steps": 20, "n_epochs": 1, "n_evaluations": 2},
+    "maddpg": {"total_steps": 160, "n_warmup_steps": 40, "batch_size": 16, "n_evaluations": 2},
     "backtest": {"n_random": 5, "n_bootstrap": 20, "fee_sweep_bps": [0, 10]},
 }
 ENTRIES = [

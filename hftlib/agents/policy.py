@@ -1,14 +1,25 @@
-"""The protocol that every strategy follows, and the loop that plays one.
+"""The protocol that every strategy follows, and the loop that plays one on bars.
 
 A policy of one's own is a class with this one method:
 
     class AlwaysLong:
         def act(self, observations):
             return np.ones(len(observations), dtype=np.int64)
+
+In the multi-agent market it reads what it sees by name, and `agents.orders`
+turns prices and lots into actions:
+
+    class JoinTheBest:
+        def __init__(self, role):
+            self.role = role
+
+        def act(self, observations):
+            bid, ask = read(self.role, observations, "bid_distance_1", "ask_distance_1")
+            return quote_action(self.role, bid * TICKS, ask * TICKS, 10, 10)
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +31,20 @@ from hftlib.envs.trading import TradingRules, TradingVecEnv
 class Policy(Protocol):
     """Decides for a batch of accounts at once."""
 
-    def act(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Map observations of shape (n, n_inputs) to actions of shape (n,)."""
+    def act(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Map observations of shape (n, n_inputs) to n actions.
+
+        Whole numbers of shape (n,) for one choice and (n, n_actions) for several, floats of
+        shape (n, n_actions) for a box.
+        """
+
+
+@runtime_checkable
+class StatefulPolicy(Policy, Protocol):
+    """A policy with a memory."""
+
+    def begin(self, n: int) -> None:
+        """Forget all: n episodes start, side by side."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ from hftlib.market.book import ACK_FIELDS, FILL_FIELDS, MESSAGE_FIELDS, open_boo
 from hftlib.market.book import MESSAGE as MESSAGE_TYPE
 from hftlib.market.flow import Quotes
 from hftlib.market.ladder import CAPACITY, N_REFUSED, read_depth
-from hftlib.market.matching import F_MAKER_OWNER, F_MESSAGE, M_OWNER
+from hftlib.market.matching import F_MAKER_OWNER, F_MESSAGE, M_OWNER, N_ACCOUNT
 
 TIMED_FILL = np.dtype([("ts", np.int64), *[(name, np.int32) for name in FILL_FIELDS]])
 TIMED_ACK = np.dtype(
@@ -134,7 +134,7 @@ class HistoricalMarket:
         self._venue = Venue(
             book=book,
             own=state,
-            accounts=np.zeros((n_owners, 4), dtype=np.int64),
+            accounts=np.zeros((n_owners, N_ACCOUNT), dtype=np.int64),
             handles=np.zeros(history.n_orders, dtype=np.int32),
             left=np.zeros(history.n_orders, dtype=np.int32),
             places=np.zeros((n_slots, 2), dtype=np.int32),
@@ -254,8 +254,18 @@ class HistoricalMarket:
 
     @property
     def accounts(self) -> npt.NDArray[np.int64]:
-        """As of `book.OrderBook`, shape (n_owners, 4); history is the other side of all trades."""
+        """As of `book.OrderBook`, shape (n_owners, 5); history is the other side of all trades."""
         return self._venue.accounts
+
+    @property
+    def book_state(self) -> npt.NDArray[np.int32]:
+        """The book that `depth` reads, as in `market.ladder`: a view, to be read only."""
+        return self._venue.book
+
+    @property
+    def own_state(self) -> npt.NDArray[np.int32]:
+        """The book that callers' orders rest in, likewise; with impact it is `book_state`."""
+        return self._venue.own
 
     @property
     def n_ignored(self) -> int:

@@ -57,6 +57,7 @@ from hftlib.market.matching import (
     F_PRICE,
     F_QTY,
     F_SIDE,
+    LOTS,
     MADE,
     POSITION,
     TOOK,
@@ -91,7 +92,7 @@ class Venue(NamedTuple):
 
     book: State  # history's orders; with impact the callers' too
     own: State  # the callers' orders; with impact the same vector
-    accounts: npt.NDArray[np.int64]  # (n_owners, 4)
+    accounts: npt.NDArray[np.int64]  # (n_owners, N_ACCOUNT)
     handles: npt.NDArray[np.int32]  # (n_orders,), of history's orders by number
     left: npt.NDArray[np.int32]  # (n_orders,), lots that they have left in history
     places: npt.NDArray[np.int32]  # (capacity, 2), of own orders by slot
@@ -132,9 +133,11 @@ def settle(
     v.accounts[taker, POSITION] += side * qty
     v.accounts[taker, CASH] -= side * notional
     v.accounts[taker, TOOK] += notional
+    v.accounts[taker, LOTS] += qty
     v.accounts[maker, POSITION] -= side * qty
     v.accounts[maker, CASH] += side * notional
     v.accounts[maker, MADE] += notional
+    v.accounts[maker, LOTS] += qty
 
 
 @compile_kernel

@@ -1,155 +1,49 @@
 """Thousands of books in lock-step ("jaxlob"): one engine, many markets at once.
 
-Each step applies the callers' messages to every book and then runs its
-background flow. Books never meet: each has its own stream of random numbers,
-so its course depends on the seed and its number only, not on the other books,
+A step runs each book's background flow with the callers' messages in it. Books
+never meet: each has its own streams of random numbers, so what happens in it
+depends on the seed, its number and its callers only, not on the other books,
 the batch's size or the number of threads.
+
+Nor do callers change a book's value, its news, its pace and the times at which
+the background acts: two strategies that are run on the same seed and book meet
+the same day, and comparing them book by book (common random numbers) needs
+fewer books. What participants do at those times depends on the book they see.
 
 Source of the idea: Frey et al. (2023), JAX-LOB; Mohl et al. (2025),
 JaxMARL-HFT, arXiv 2511.02136.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hftlib.compute import compile_kernel
 from hftlib.market.book import ACK_FIELDS, FILL_FIELDS, MESSAGE_FIELDS, BookError, open_books
 from hftlib.market.draws import open_streams
 from hftlib.market.flow import N_PARENTS, N_SCALES, FlowParams, check_flow
 from hftlib.market.fundamental import JumpParams
-from hftlib.market.ladder import CAPACITY, N_REFUSED, TRADED, read_depth, wide
-from hftlib.market.lane import (
-    LAST_ID,
-    MEAN,
-    N_CLOCK,
-    N_COUNTERS,
-    N_STEPS,
-    SECONDS,
-    Lane,
-    Session,
-    advance,
-    open_lane,
+from hftlib.market.ladder import CAPACITY, N_REFUSED, TRADED
+from hftlib.market.lane import N_CLOCK, N_COUNTERS, N_STEPS, SECONDS, Lane, Mail, Session
+from hftlib.market.lockstep import (
+    OBSERVATION_SIZE,
+    OBSERVED_LEVELS,
+    check_delays,
+    mail_of,
+    observe_lanes,
+    open_lanes,
+    run_lanes,
+    sort_mail,
 )
-from hftlib.market.matching import (
-    A_FILLED,
-    A_HANDLE,
-    A_RESTING,
-    A_STATUS,
-    M_KIND,
-    M_TAG,
-    POSITION,
-)
-from hftlib.market.record import (
-    N_COLUMNS,
-    ROWS_OF_A_STEP,
-    check_plan,
-    check_room,
-    send,
-    tape_of,
-    write_snapshot,
-)
+from hftlib.market.matching import N_ACCOUNT
+from hftlib.market.record import N_COLUMNS, ROWS_OF_A_STEP, check_plan, check_room, tape_of
 from hftlib.market.tape import Recording
 
+COURSES = np.uint64(2**63)  # names of streams: a book's number, and this added for its course
 BOOKS_A_THREAD = 16  # fewer are not worth a thread
-OBSERVED_LEVELS = 3
-OBSERVATION_SIZE = 4 + 4 * OBSERVED_LEVELS
-
-
-@compile_kernel
-def lane_of(lanes: Lane, b: int) -> Lane:
-    """Views of one book."""
-    return Lane(
-        lanes.state[b],
-        lanes.accounts[b],
-        lanes.stream[b],
-        lanes.excitation[b],
-        lanes.clock[b],
-        lanes.parents[b],
-        lanes.resting[b],
-        lanes.n_resting[b],
-        lanes.counters[b],
-        lanes.message[b],
-    )
-
-
-@compile_kernel
-def _run(
-    lanes: Lane,
-    p: FlowParams,
-    value: JumpParams,
-    session: Session,
-    messages: npt.NDArray[np.int32],
-    acks: npt.NDArray[np.int32],
-    n_steps: int,
-    done: npt.NDArray[np.int64],
-    fills: npt.NDArray[np.int32],
-    rows: npt.NDArray[np.int64],
-    n_rows: npt.NDArray[np.int64],
-    snapshots: npt.NDArray[np.int64],
-    n_snapshots: npt.NDArray[np.int64],
-    every: int,
-) -> None:
-    """Advance each book from step `done` to `n_steps`, or until its `rows` are nearly full."""
-    for b in range(len(lanes.state)):
-        lane = lane_of(lanes, b)
-        mine, n = rows[b], wide(0)
-        now = session.open_ns + round(lane.clock[SECONDS] * 1e9)
-        for k in range(messages.shape[1]):
-            m = messages[b, k]
-            if m[M_KIND] == 0:
-                continue
-            lane.counters[LAST_ID] += 1
-            m[M_TAG] = lane.counters[LAST_ID]
-            n, answer = send(lane.state, lane.accounts, fills, m, now, mine, n)
-            acks[b, k, A_STATUS], acks[b, k, A_HANDLE] = answer[1], answer[2]
-            acks[b, k, A_FILLED], acks[b, k, A_RESTING] = answer[3], answer[4]
-        full = len(mine) - ROWS_OF_A_STEP - lane.state[CAPACITY]
-        while done[b] < n_steps and (len(mine) == 0 or n < full):
-            n = advance(lane, p, value, session, fills, mine, n)
-            done[b] += 1
-            if every > 0 and lane.counters[N_STEPS] % every == 0:
-                now = session.open_ns + round(lane.clock[SECONDS] * 1e9)
-                n_snapshots[b] = write_snapshot(lane.state, now, snapshots[b], n_snapshots[b])
-        n_rows[b] = n
-
-
-@compile_kernel
-def _open(
-    lanes: Lane,
-    p: FlowParams,
-    value: JumpParams,
-    fills: npt.NDArray[np.int32],
-    rows: npt.NDArray[np.int64],
-) -> None:
-    for b in range(len(lanes.state)):
-        open_lane(lane_of(lanes, b), p, value, fills, rows)
-
-
-@compile_kernel
-def _observe(
-    lanes: Lane, owner: int, observation: npt.NDArray[np.float32], depth: npt.NDArray[np.int32]
-) -> None:
-    prices, lots = depth[0], depth[1]
-    for b in range(len(lanes.state)):
-        row = observation[b]
-        read_depth(lanes.state[b], 1, prices[0], lots[0])
-        read_depth(lanes.state[b], -1, prices[1], lots[1])
-        mid = (prices[0, 0] + prices[1, 0]) / 2.0
-        two_sided = prices[0, 0] > 0 and prices[1, 0] > 0
-        total = lots[0, 0] + lots[1, 0]
-        row[0] = prices[1, 0] - prices[0, 0] if two_sided else 0.0
-        row[1] = (lots[0, 0] - lots[1, 0]) / total if total > 0 else 0.0
-        row[2] = mid - lanes.clock[b, MEAN] if two_sided else 0.0
-        row[3] = lanes.accounts[b, owner, POSITION]
-        for side in range(2):
-            for k in range(OBSERVED_LEVELS):
-                there = two_sided and lots[side, k] > 0
-                row[4 + 4 * k + 2 * side] = abs(prices[side, k] - mid) if there else 0.0
-                row[5 + 4 * k + 2 * side] = lots[side, k]
 
 
 class BatchMarket:
@@ -207,16 +101,18 @@ class BatchMarket:
                 f"n_books {n_books}, n_owners {n_owners}, step_ms {step_ms} and session_s "
                 f"{session_s} must be positive"
             )
-        if first_book < 0 or warm_up_s < 0:
+        if warm_up_s < 0 or value.reversion_hz < 0:
             raise BookError(
-                f"first_book {first_book} and warm_up_s {warm_up_s} must not be negative"
+                f"warm_up_s {warm_up_s} and value.reversion_hz {value.reversion_hz} must not be "
+                "negative"
             )
         self.flow, self.value = check_flow(flow), JumpParams._make(map(float, value))
         self.session = Session(step_ms / 1000.0, float(session_s), open_ns)
         self.lanes = Lane(
             state=open_books(n_books, window, capacity),
-            accounts=np.zeros((n_books, n_owners, 4), dtype=np.int64),
-            stream=open_streams(seed, first_book + np.arange(n_books)),
+            accounts=np.zeros((n_books, n_owners, N_ACCOUNT), dtype=np.int64),
+            stream=np.zeros((n_books, 2), dtype=np.uint64),
+            course=np.zeros((n_books, 2), dtype=np.uint64),
             excitation=np.zeros((n_books, N_SCALES)),
             clock=np.zeros((n_books, N_CLOCK)),
             parents=np.zeros((n_books, N_PARENTS, 2), dtype=np.int64),
@@ -231,37 +127,75 @@ class BatchMarket:
         self._threads = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
         self._fills = np.empty((n_threads, capacity + 1, len(FILL_FIELDS)), dtype=np.int32)
         self._depth = np.empty((n_threads, 2, 2, OBSERVED_LEVELS), dtype=np.int32)
-        self._no_messages = np.empty((n_books, 0, len(MESSAGE_FIELDS)), dtype=np.int32)
-        self._no_acks = np.empty((n_books, 0, len(ACK_FIELDS)), dtype=np.int32)
+        self._no_mail = mail_of(np.empty((n_books, 0, len(MESSAGE_FIELDS)), dtype=np.int32))
         self._no_rows = np.empty((n_books, 0, N_COLUMNS), dtype=np.int64)
         self._no_snapshots = np.empty((n_books, 0, 3), dtype=np.int64)
-        warm_up = round(warm_up_s / self.session.step_s)
-        self.lanes.counters[:, N_STEPS] = -warm_up
-        self.lanes.clock[:, SECONDS] = -warm_up * self.session.step_s
-        _open(self.lanes, self.flow, self.value, self._fills[0], self._no_rows[0])
-        self._advance(self._no_messages, self._no_acks, warm_up)
-        self.lanes.state[:, TRADED] = 0
+        self._warm_up = round(warm_up_s / self.session.step_s)
+        self.reopen(seed, first_book)
 
     @property
     def n_books(self) -> int:
         """Books of the batch."""
         return len(self.lanes.state)
 
-    def step(self, messages: npt.NDArray[np.int32] | None = None) -> npt.NDArray[np.int32]:
-        """Apply messages to every book, then run the flow for one step.
+    def reopen(self, seed: int, first_book: int = 0) -> None:
+        """Open all books anew, in place: what a new batch of this seed and first book is.
+
+        Raises
+        ------
+        BookError
+            If `first_book` is negative, or beyond 2**62.
+        ValueError
+            If the seed is no whole number of 64 bits.
+        """
+        if not 0 <= first_book <= 2**62:
+            raise BookError(f"first_book {first_book}: expected a number in [0, 2**62]")
+        names = np.uint64(first_book) + np.arange(self.n_books, dtype=np.uint64)
+        streams = open_streams(seed, names), open_streams(seed, COURSES + names)
+        for name, array in self.lanes._asdict().items():
+            if name != "state":
+                array[...] = 0
+        self.lanes.stream[:], self.lanes.course[:] = streams
+        self.lanes.counters[:, N_STEPS] = -self._warm_up
+        self.lanes.clock[:, SECONDS] = -self._warm_up * self.session.step_s
+        self.share(
+            lambda t, part: open_lanes(
+                self._lanes(part), self.flow, self.value, self._fills[t], self._no_rows[0]
+            )
+        )
+        self._advance(self._no_mail, self._warm_up)
+        self.lanes.state[:, TRADED] = 0
+
+    def step(
+        self,
+        messages: npt.NDArray[np.int32] | None = None,
+        delays_s: npt.NDArray[np.float64] | None = None,
+    ) -> npt.NDArray[np.int32]:
+        """Run one step of the flow with callers' messages in it.
 
         Parameters
         ----------
         messages : int32 array of shape (n_books, n_messages, 7), optional
             Columns are `book.MESSAGE_FIELDS`; a row of kind 0 is skipped.
+        delays_s : float64 array of shape (n_books, n_messages), optional
+            Seconds from the start of the step to a message's arrival, from 0
+            to below `step_ms`; without it all arrive at the start. They are
+            applied as they arrive, ties as they stand, and the background goes
+            on in between.
 
         Returns
         -------
         int32 array of shape (n_books, n_messages, 4)
             Columns are `book.ACK_FIELDS`. What resting orders earned later in
             the step shows in `lanes.accounts`.
+
+        Raises
+        ------
+        BookError
+            If an array has another shape or type, or a delay is out of range.
         """
-        messages = self._no_messages if messages is None else messages.copy()  # tags are written
+        if messages is None:
+            messages = self._no_mail.messages
         shape = messages.shape[:1], messages.shape[2:]
         expected = (self.n_books,), (len(MESSAGE_FIELDS),)
         if messages.dtype != np.int32 or shape != expected:
@@ -269,9 +203,15 @@ class BatchMarket:
                 f"messages: expected int32 of shape ({self.n_books}, n_messages, "
                 f"{len(MESSAGE_FIELDS)}), received {messages.dtype} of shape {messages.shape}"
             )
-        acks = np.zeros((*messages.shape[:2], len(ACK_FIELDS)), dtype=np.int32)
-        self._advance(messages, acks, 1)
-        return acks
+        if delays_s is None:
+            mail = mail_of(messages)
+            self._advance(mail, 1)
+            return mail.acks
+        check_delays(delays_s, messages.shape[:2], self.session.step_s)
+        mail, places = sort_mail(messages, delays_s)
+        self._advance(mail, 1)
+        acks = mail.acks.reshape(-1, len(ACK_FIELDS)).take(places, axis=0)
+        return acks.reshape(mail.acks.shape)
 
     def observe(self, owner: int = 1) -> npt.NDArray[np.float32]:
         """What an owner sees now, float32 of shape (n_books, 16).
@@ -290,8 +230,10 @@ class BatchMarket:
         if not 0 <= owner < n_owners:
             raise BookError(f"owner {owner}: expected one of the {n_owners} accounts, from 0")
         observation = np.empty((self.n_books, OBSERVATION_SIZE), dtype=np.float32)
-        self._share(
-            lambda t, part: _observe(self._lanes(part), owner, observation[part], self._depth[t])
+        self.share(
+            lambda t, part: observe_lanes(
+                self._lanes(part), owner, observation[part], self._depth[t]
+            )
         )
         return observation
 
@@ -308,7 +250,8 @@ class BatchMarket:
         Raises
         ------
         BookError
-            If a number is not positive, or a step too long for its events.
+            If a number is not positive, a step too long for its events, or a book
+            too small: no order is lost in silence.
         """
         check_plan(n_steps, snapshot_every, levels)
         columns = 3 + 4 * levels
@@ -319,12 +262,15 @@ class BatchMarket:
         rows = np.zeros((self.n_books, room, N_COLUMNS), dtype=np.int64)
         parts: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(self.n_books)]
         while (done < n_steps).any():
-            n_rows = self._advance(
-                self._no_messages, self._no_acks, n_steps, done, rows, kept, n_kept, snapshot_every
-            )
+            n_rows = self._advance(self._no_mail, n_steps, done, rows, kept, n_kept, snapshot_every)
             check_room(n_rows.max(), room)
             for b, n in enumerate(n_rows):
                 parts[b].append(rows[b, :n].copy())
+        if self.n_lost > 0:
+            raise BookError(
+                f"{self.n_lost} orders found no room; raise the capacity, which is "
+                f"{self.lanes.state[0, CAPACITY]}"
+            )
         return [
             Recording(tape_of(np.concatenate(parts[b])), kept[b, : n_kept[b]])
             for b in range(self.n_books)
@@ -335,10 +281,41 @@ class BatchMarket:
         """Orders that found no room in a book; 0 in a sound run."""
         return int(self.lanes.state[:, N_REFUSED].sum(dtype=np.int64))
 
+    def save_state(self) -> dict[str, npt.NDArray[Any]]:
+        """Copies of all that `load_state` needs to go on bit for bit."""
+        return {name: array.copy() for name, array in self.lanes._asdict().items()}
+
+    def load_state(self, saved: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go back to a state of this batch, or of another with the same arguments.
+
+        Raises
+        ------
+        BookError
+            If an array is missing, or has another shape or type.
+        """
+        lanes = self.lanes._asdict()
+        for name, array in lanes.items():
+            received = saved.get(name)
+            same = received is not None and received.shape == array.shape
+            if received is None or not same or received.dtype != array.dtype:
+                found = "none" if received is None else f"{received.dtype} of {received.shape}"
+                raise BookError(
+                    f"{name}: expected {array.dtype} of {array.shape}, received {found}; load "
+                    "the state of a batch with the same arguments"
+                )
+        for name, array in lanes.items():
+            array[...] = saved[name]
+
+    def share(self, task: Callable[[int, slice], None]) -> None:
+        """Run `task(thread, books)` over all books, on each thread for its part of them."""
+        if self._threads is None:
+            task(0, self._parts[0])
+        else:
+            list(self._threads.map(task, range(len(self._parts)), self._parts))
+
     def _advance(
         self,
-        messages: npt.NDArray[np.int32],
-        acks: npt.NDArray[np.int32],
+        mail: Mail,
         n_steps: int,
         done: npt.NDArray[np.int64] | None = None,
         rows: npt.NDArray[np.int64] | None = None,
@@ -351,14 +328,13 @@ class BatchMarket:
         rows = self._no_rows if rows is None else rows
         snapshots = self._no_snapshots if snapshots is None else snapshots
         n_snapshots = counts[2] if n_snapshots is None else n_snapshots
-        self._share(
-            lambda t, part: _run(
+        self.share(
+            lambda t, part: run_lanes(
                 self._lanes(part),
                 self.flow,
                 self.value,
                 self.session,
-                messages[part],
-                acks[part],
+                Mail._make(array[part] for array in mail),
                 n_steps,
                 done[part],
                 self._fills[t],
@@ -373,10 +349,3 @@ class BatchMarket:
 
     def _lanes(self, part: slice) -> Lane:
         return Lane._make(array[part] for array in self.lanes)
-
-    def _share(self, task: Callable[[int, slice], None]) -> None:
-        """Run `task(thread, books)` for each thread's books."""
-        if self._threads is None:
-            task(0, self._parts[0])
-        else:
-            list(self._threads.map(task, range(len(self._parts)), self._parts))

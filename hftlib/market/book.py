@@ -25,7 +25,7 @@ import pandas as pd
 
 from hftlib.market import ladder, matching
 from hftlib.market.ladder import HEADER, LEVEL, N_LIVE, N_REFUSED, NO_ASK, ORDER
-from hftlib.market.matching import CASH, MADE, POSITION, TOOK
+from hftlib.market.matching import CASH, MADE, N_ACCOUNT, POSITION, TOOK
 
 KINDS = {
     "limit": matching.LIMIT,
@@ -133,9 +133,9 @@ class OrderBook:
 
     Attributes
     ----------
-    accounts : int64 array of shape (n_owners, 4)
+    accounts : int64 array of shape (n_owners, 5)
         Lots held; cash before fees, notional made and notional taken in
-        ticks x lots, which wrap beyond 2**63.
+        ticks x lots, which wrap beyond 2**63; lots traded, made or taken.
 
     Raises
     ------
@@ -163,7 +163,7 @@ class OrderBook:
         self.tick_size, self.lot_size = tick_size, lot_size
         self.maker_fee_bps, self.taker_fee_bps = maker_fee_bps, taker_fee_bps
         self.state = open_books(1, window, capacity, self_trade)[0]
-        self.accounts = np.zeros((n_owners, 4), dtype=np.int64)
+        self.accounts = np.zeros((n_owners, N_ACCOUNT), dtype=np.int64)
 
     def process(self, messages: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.void], ...]:
         """Apply messages in order.

@@ -63,7 +63,7 @@ class Floor(NamedTuple):
     """State of a session; agent a is owner a + 1 of the book."""
 
     state: npt.NDArray[np.int32]  # (state_size,)
-    accounts: npt.NDArray[np.int64]  # (n_agents + 1, 4)
+    accounts: npt.NDArray[np.int64]  # (n_agents + 1, N_ACCOUNT)
     stream: Stream  # (2,)
     excitation: npt.NDArray[np.float64]  # (N_SCALES,)
     clock: npt.NDArray[np.float64]  # (N_CLOCK,)

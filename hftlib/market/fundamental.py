@@ -1,11 +1,13 @@
 """The value that informed participants trade on: two processes, exact in time.
 
-An Ornstein-Uhlenbeck value with rare large shocks drives `market.simulator`,
-a Merton jump-diffusion `market.batch`. Both steps are exact for any interval,
-except that the OU value's shocks land at its end.
+An Ornstein-Uhlenbeck value with rare large shocks drives `market.simulator`; a
+Merton jump-diffusion, which may be pulled to its start, `market.batch`. Both
+steps are exact for any interval, except that the OU value's shocks land at its
+end.
 
 Sources: Byrd, Hybinette & Balch (2020), ABIDES (OU value with megashocks);
-Merton (1976), Option pricing when underlying stock returns are discontinuous.
+Merton (1976), Option pricing when underlying stock returns are discontinuous;
+Schwartz (1997), The stochastic behavior of commodity prices (its first model).
 """
 
 import math
@@ -15,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlib.compute import compile_kernel
-from hftlib.market.draws import Stream, normal, open_streams, poisson
+from hftlib.market.draws import Stream, normal, open_streams, poisson, uniform
 
 
 class OUParams(NamedTuple):
@@ -29,7 +31,7 @@ class OUParams(NamedTuple):
 
 
 class JumpParams(NamedTuple):
-    """Geometric Brownian motion with log-normal jumps at Poisson times."""
+    """Geometric Brownian motion with log-normal jumps at Poisson times, and a pull to the start."""
 
     start: float  # ticks
     drift: float  # expected growth, 1 / s
@@ -37,6 +39,7 @@ class JumpParams(NamedTuple):
     jump_hz: float  # jumps a second
     jump_mean: float  # mean of a jump's logarithm
     jump_scale: float  # standard deviation of a jump's logarithm
+    reversion_hz: float = 0.0  # pull of the log value to that of `start`, 1 / s
 
 
 @compile_kernel
@@ -56,12 +59,20 @@ def step_ou(value: float, seconds: float, p: OUParams, stream: Stream) -> float:
 
 @compile_kernel
 def step_jump(value: float, seconds: float, p: JumpParams, stream: Stream) -> float:
-    """The value `seconds` later; its expectation grows by `drift` alone."""
+    """The value `seconds` later; without reversion its expectation grows by `drift` alone."""
+    k, forgotten, variance = p.reversion_hz, 0.0, seconds
+    span = seconds
+    if k > 0:
+        forgotten = -math.expm1(-k * seconds)  # share of a log distance that is gone by then
+        span, variance = forgotten / k, -math.expm1(-2 * k * seconds) / (2 * k)
     compensator = p.jump_hz * (math.exp(p.jump_mean + p.jump_scale**2 / 2) - 1)
-    growth = (p.drift - p.volatility**2 / 2 - compensator) * seconds
-    growth += p.volatility * math.sqrt(seconds) * normal(stream)
+    growth = (p.drift - p.volatility**2 / 2 - compensator) * span
+    growth += p.volatility * math.sqrt(variance) * normal(stream)
     for _ in range(poisson(stream, p.jump_hz * seconds)):
-        growth += p.jump_mean + p.jump_scale * normal(stream)
+        jump = p.jump_mean + p.jump_scale * normal(stream)
+        growth += jump * math.exp(-k * seconds * uniform(stream)) if k > 0 else jump
+    if k > 0:
+        growth -= forgotten * math.log(value / p.start)
     return value * math.exp(growth)
 
 

@@ -4,6 +4,10 @@ The lane is what `market.batch` runs thousands of: a book, an account for each
 owner, the Hawkes state, the fundamental value and the orders that wait for
 their cancel. Lifetimes are exponential, so a cancel is a draw among the live
 orders and needs no calendar.
+
+There are two streams of chance. `course` drives what no order can change: when
+somebody acts, news, and the value. `stream` drives what they do then, which
+depends on the book.
 """
 
 import math
@@ -31,7 +35,18 @@ from hftlib.market.flow import (
 )
 from hftlib.market.fundamental import JumpParams, step_jump
 from hftlib.market.ladder import NONE, find, wide
-from hftlib.market.matching import LIMIT, M_KIND, M_PRICE, M_QTY, M_SIDE, M_TAG
+from hftlib.market.matching import (
+    A_FILLED,
+    A_HANDLE,
+    A_RESTING,
+    A_STATUS,
+    LIMIT,
+    M_KIND,
+    M_PRICE,
+    M_QTY,
+    M_SIDE,
+    M_TAG,
+)
 from hftlib.market.record import Rows, cancel_order, quotes_of, send
 
 # clock: seconds since the open; value and running mean of the mid, ticks
@@ -46,8 +61,9 @@ class Lane(NamedTuple):
     """State of one market; the arrays of many lie side by side."""
 
     state: npt.NDArray[np.int32]  # (state_size,), see market.ladder
-    accounts: npt.NDArray[np.int64]  # (n_owners, 4)
-    stream: Stream  # (2,)
+    accounts: npt.NDArray[np.int64]  # (n_owners, N_ACCOUNT)
+    stream: Stream  # (2,), what participants do
+    course: Stream  # (2,), when they do it, and the value
     excitation: npt.NDArray[np.float64]  # (N_SCALES,), acts a second
     clock: npt.NDArray[np.float64]  # (N_CLOCK,)
     parents: npt.NDArray[np.int64]  # (N_PARENTS, 2)
@@ -55,6 +71,14 @@ class Lane(NamedTuple):
     n_resting: npt.NDArray[np.int32]  # (3,)
     counters: npt.NDArray[np.int64]  # (N_COUNTERS,)
     message: npt.NDArray[np.int32]  # (7,), the background's next; owner 0 sends it
+
+
+class Mail(NamedTuple):
+    """Callers' messages of one step in order of arrival; those of kind 0 are none."""
+
+    messages: npt.NDArray[np.int32]  # (n, 7), tags are written
+    delays_s: npt.NDArray[np.float64]  # (n,), from the start of the step
+    acks: npt.NDArray[np.int32]  # (n, 4)
 
 
 class Session(NamedTuple):
@@ -112,6 +136,29 @@ def cancel_one(lane: Lane, p: FlowParams, rate: float, ts: int, rows: Rows, n: i
 
 
 @compile_kernel
+def cancel_until(
+    lane: Lane,
+    p: FlowParams,
+    pace: float,
+    now: float,
+    until: float,
+    session: Session,
+    rows: Rows,
+    n: int,
+) -> int:
+    """Cancel orders from `now` to `until`, seconds since the open; returns the number of rows.
+
+    The clock has no memory, so it may be stopped at any time and started anew.
+    """
+    while True:
+        rate = cancel_rate(lane, p)
+        now += exponential(lane.stream) / (rate * pace) if rate > 0 else np.inf
+        if now >= until:
+            return n
+        n = cancel_one(lane, p, rate, session.open_ns + round(now * 1e9), rows, n)
+
+
+@compile_kernel
 def post(
     lane: Lane,
     order: tuple[int, int, int, int],
@@ -163,44 +210,70 @@ def act(
 
 
 @compile_kernel
+def next_mail(mail: Mail, i: int) -> int:
+    """Number of the first message from `i` on that is one; where none is, how many there are."""
+    while i < len(mail.messages) and mail.messages[i, M_KIND] == 0:
+        i += 1
+    return i
+
+
+@compile_kernel
+def deliver(
+    lane: Lane, mail: Mail, i: int, fills: npt.NDArray[np.int32], ts: int, rows: Rows, n: int
+) -> int:
+    """Send message `i` of the mail; returns the number of rows."""
+    m, ack = mail.messages[i], mail.acks[i]
+    lane.counters[LAST_ID] += 1
+    m[M_TAG] = lane.counters[LAST_ID]
+    n, answer = send(lane.state, lane.accounts, fills, m, ts, rows, n)
+    ack[A_STATUS], ack[A_HANDLE], ack[A_FILLED], ack[A_RESTING] = answer[1:]
+    return n
+
+
+@compile_kernel
 def advance(
     lane: Lane,
     p: FlowParams,
     value: JumpParams,
     session: Session,
+    mail: Mail,
     fills: npt.NDArray[np.int32],
     rows: Rows,
     n: int,
 ) -> int:
-    """Run the background for one step of the session; returns the number of rows."""
+    """Run one step of the session, callers' mail included; returns the number of rows."""
     clock = lane.clock
     lane.counters[N_STEPS] += 1
-    now, end = clock[SECONDS], lane.counters[N_STEPS] * session.step_s
+    start, end = clock[SECONDS], lane.counters[N_STEPS] * session.step_s
+    now, i = start, next_mail(mail, wide(0))
+    while i < len(mail.messages) and mail.delays_s[i] == 0:  # seen by all below
+        n = deliver(lane, mail, i, fills, session.open_ns + round(now * 1e9), rows, n)
+        i = next_mail(mail, i + 1)
     q = quotes_of(lane.state)
     mid = (q.bid + q.ask) / 2.0 if q.bid != 0 and q.ask != 0 else clock[VALUE_NOW]
     clock[MEAN] += (1.0 - math.exp(-session.step_s / p.trend_s)) * (mid - clock[MEAN])
     trend = mid - clock[MEAN]
     u = min(max(now / session.length_s, 0.0), 1.0)
     base = base_rate(p, u)
-    hear_news(lane.excitation, session.step_s, u, p, lane.stream)
+    hear_news(lane.excitation, session.step_s, u, p, lane.course)
     pace = activity(lane.excitation, base, p)  # of news and of second thoughts
     while True:
-        coming = next_act(lane.excitation, now, end, base, p, lane.stream)
-        while True:  # cancels until somebody acts
-            rate = cancel_rate(lane, p)
-            wait = exponential(lane.stream) / (rate * pace) if rate > 0 else np.inf
-            if now + wait >= min(coming, end):
-                break
-            now += wait
-            ts = session.open_ns + round(now * 1e9)
-            n = cancel_one(lane, p, rate, ts, rows, n)
+        coming = next_act(lane.excitation, now, end, base, p, lane.course)
+        until = min(coming, end)
+        while i < len(mail.messages) and min(start + mail.delays_s[i], end) <= until:
+            arrives = min(start + mail.delays_s[i], end)  # a sum may be rounded up to the end
+            n = cancel_until(lane, p, pace, now, arrives, session, rows, n)
+            now = arrives
+            n = deliver(lane, mail, i, fills, session.open_ns + round(now * 1e9), rows, n)
+            i = next_mail(mail, i + 1)
+        n = cancel_until(lane, p, pace, now, until, session, rows, n)
         if coming >= end:
             break
         now = coming
         n = act(lane, p, trend, fills, session.open_ns + round(now * 1e9), rows, n)
     passed = session.step_s * activity(lane.excitation, base, p)
     clock[SECONDS] = end
-    clock[VALUE_NOW] = step_jump(clock[VALUE_NOW], passed, value, lane.stream)
+    clock[VALUE_NOW] = step_jump(clock[VALUE_NOW], passed, value, lane.course)
     return n
 
 

@@ -55,8 +55,10 @@ A_STATUS, A_HANDLE, A_FILLED, A_RESTING = range(4)
 # columns of a fill
 F_MESSAGE, F_MAKER, F_MAKER_TAG, F_MAKER_OWNER, F_PRICE, F_QTY, F_SIDE, F_CAUSE = range(8)
 TRADE, SELF_TRADE_CANCEL = 0, 1
-# columns of an account, int64: lots; ticks x lots; notional made and taken, ticks x lots
-POSITION, CASH, MADE, TOOK = range(4)
+# columns of an account, int64: lots held; ticks x lots; notional made and taken, ticks x lots;
+# lots traded, made or taken
+POSITION, CASH, MADE, TOOK, LOTS = range(5)
+N_ACCOUNT = 5
 # what happens when an order would meet one of the same owner; owner 0 is anonymous
 STP_NONE, STP_CANCEL_RESTING, STP_CANCEL_INCOMING = range(3)
 # statuses
@@ -129,9 +131,11 @@ def match(
         accounts[owner, POSITION] += side * traded
         accounts[owner, CASH] -= side * notional
         accounts[owner, TOOK] += notional
+        accounts[owner, LOTS] += traded
         accounts[maker, POSITION] -= side * traded
         accounts[maker, CASH] += side * notional
         accounts[maker, MADE] += notional
+        accounts[maker, LOTS] += traded
         s[LAST_PRICE] = price
         count(s, TRADED, traded)
     return n_fills, qty, False

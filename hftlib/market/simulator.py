@@ -43,6 +43,7 @@ from hftlib.market.flow import (
 )
 from hftlib.market.fundamental import OUParams
 from hftlib.market.ladder import CAPACITY, N_REFUSED, TRADED, wide
+from hftlib.market.matching import N_ACCOUNT
 from hftlib.market.record import (
     N_COLUMNS,
     ROWS_OF_A_STEP,
@@ -244,7 +245,7 @@ def _open_floor(
     settle(excitation, flow)
     return Floor(
         state=open_books(1, window, capacity)[0],
-        accounts=np.zeros((n_agents + 1, 4), dtype=np.int64),
+        accounts=np.zeros((n_agents + 1, N_ACCOUNT), dtype=np.int64),
         stream=open_streams(seed, 0)[0],
         excitation=excitation,
         clock=clock,

@@ -1,0 +1,232 @@
+"""`python -m benchmarks.marl [--peers PYTHON]`: MAPPO and MADDPG against BenchMARL's.
+
+`spread`: both train on the same number of steps of the same task from `SEEDS`,
+and both final policies, without exploration, play the same episodes. Each
+training is a process of one thread. What it gave stays in `.cache/marl`, named
+after its settings and its code, so that a run that was stopped goes on.
+`market`: the speed of both MAPPO on our market environment, theirs through its
+PettingZoo view. The figures replace their namesakes in `reports/benchmarks.json`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from benchmarks.__main__ import print_table
+from benchmarks.spread import evaluate, make_spread
+from benchmarks.timing import Result, compare_speeds, time_call
+from hftlib.agents.learnt import LearntActor
+from hftlib.agents.maddpg import MADDPGSettings, train_maddpg
+from hftlib.agents.mappo import MAPPOSettings, train_mappo
+from hftlib.agents.parallel_adapter import ParallelCopies
+from hftlib.compute import DETERMINISTIC_ENVIRONMENT
+from hftlib.envs import Executor, Maker, MarketVecEnv, RiskLimits, Taker
+from hftlib.paths import project_root, read_json, write_json
+
+Numbers = npt.NDArray[np.float64]
+
+N_STEPS = 200_000  # 8,000 episodes
+SEEDS = range(5)  # the settings of both sides were chosen on seed 100
+N_COPIES = 50
+CONFIDENCE = 0.95
+N_PROCESSES = int(os.environ.get("MARL_PROCESSES", 2))
+# Chosen as carefully as the peer's.
+SETTINGS: dict[str, Any] = {
+    "mappo": MAPPOSettings(
+        total_steps=N_STEPS,
+        n_steps=25,
+        n_minibatches=4,
+        gamma=0.9,
+        shares_parameters=True,
+        n_evaluations=1,
+    ),
+    "maddpg": MADDPGSettings(total_steps=N_STEPS, gamma=0.9, n_evaluations=1),
+}
+MARKET: dict[str, Any] = {
+    "n_copies": 32,
+    "n_steps": 32,
+    "n_epochs": 10,
+    "n_minibatches": 1,
+    "hidden": [64, 64],
+}
+MARKET_ROLLOUTS = 4
+LIMITS = RiskLimits(initial_cash=1e12, max_drawdown=1e12)  # nobody is ruined: the peer would reset
+
+
+def train(algorithm: str, settings: Any, seed: int) -> dict[str, Any]:
+    """Train ours once and evaluate it."""
+    copies = ParallelCopies(make_spread, N_COPIES)
+    start = time.perf_counter()
+    if algorithm == "mappo":
+        trained = train_mappo(copies, settings, seed, device="cpu", n_threads=1)
+    else:
+        trained = train_maddpg(copies, settings, seed, device="cpu")
+    seconds = time.perf_counter() - start
+    spaces = zip(copies.agents, copies.observation_spaces, copies.action_spaces, strict=True)
+    actors = [LearntActor.from_weights(trained.weights, *own) for own in spaces]
+
+    def act(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        pairs = zip(actors, observations, strict=True)
+        return np.stack([actor.act(own[None])[0] for actor, own in pairs])
+
+    return {"return": evaluate(act).mean(), "speed": settings.total_steps / seconds}
+
+
+def find_sources(side: str) -> list[Path]:
+    """Files that decide what a training gives."""
+    here = Path(__file__).parent
+    if side == "peer":
+        return [here / name for name in ("spread.py", "peer_benchmarl.py", "peers_marl.txt")]
+    learners = [
+        Path(str(module.__file__))
+        for name, module in sys.modules.items()
+        if name.startswith(("hftlib.agents.", "hftlib.models."))
+    ]
+    return [here / "spread.py", *sorted(learners)]
+
+
+def run_training(side: str, algorithm: str, seed: int, python: str) -> dict[str, Any]:
+    """Answer of one training, of a former run if nothing has changed since."""
+    order = {"algorithm": algorithm, "seed": seed, "n_steps": N_STEPS}
+    digest = zlib.crc32(repr((order, side == "ours" and SETTINGS[algorithm])).encode())
+    for file in find_sources(side):
+        digest = zlib.crc32(file.read_bytes(), digest)
+    path = project_root() / f".cache/marl/{side}_{algorithm}_{seed}_{digest:08x}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        script = ["-m", "benchmarks.marl", "--order"]
+        if side == "peer":
+            script = [str(Path(__file__).with_name("peer_benchmarl.py"))]
+        with tempfile.TemporaryDirectory() as folder:
+            task = Path(folder) / "order.json"
+            write_json(task, order)
+            done = subprocess.run(
+                [python, *script, str(task)],
+                capture_output=True,
+                text=True,
+                env=os.environ | DETERMINISTIC_ENVIRONMENT,
+            )
+        if done.returncode != 0:
+            raise RuntimeError(f"{side} {algorithm} seed {seed} failed:\n{done.stderr[-2_000:]}")
+        write_json(path, json.loads(done.stdout.splitlines()[-1]))
+    answer: dict[str, Any] = read_json(path)
+    print(f"{side} {algorithm} seed {seed}: return {answer['return']:.2f}", flush=True)
+    return answer
+
+
+def estimate_mean(returns: Numbers) -> str:
+    """Mean over seeds, and its t interval."""
+    low, high = stats.t.interval(CONFIDENCE, len(returns) - 1, returns.mean(), stats.sem(returns))
+    return f"{returns.mean():.2f} [{low:.2f}, {high:.2f}]"
+
+
+def compare_returns(algorithm: str, ours: Numbers, peer: str, theirs: Numbers) -> list[Result]:
+    """Mean returns, their difference and its Welch interval over seeds."""
+    interval = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(CONFIDENCE)
+    print(f"{algorithm}: ours {estimate_mean(ours)}, {peer} {estimate_mean(theirs)}")
+    name = f"spread_{algorithm}"
+    return [
+        Result(name, float(ours.mean()), "return", peer, float(theirs.mean())),
+        Result(f"{name}_less_peer", float(ours.mean() - theirs.mean()), "return", peer, 0.0, 0.0),
+        Result(f"{name}_less_peer_low", float(interval.low), "return"),
+        Result(f"{name}_less_peer_high", float(interval.high), "return"),
+    ]
+
+
+def measure_spread(peers: str | None) -> list[Result]:
+    """Returns of both on `spread`, after the same number of steps."""
+    if peers is not None and subprocess.run([peers, "-c", "import benchmarl"]).returncode != 0:
+        print(f"BenchMARL cannot be imported with {peers}; its figures are missing")
+        peers = None
+    pythons = {"ours": sys.executable} | ({} if peers is None else {"peer": peers})
+    tasks = [(side, algo, seed) for side in pythons for algo in SETTINGS for seed in SEEDS]
+    with ThreadPoolExecutor(N_PROCESSES) as pool:
+        answered = pool.map(lambda task: run_training(*task, pythons[task[0]]), tasks)
+        answers = dict(zip(tasks, answered, strict=True))
+    results = []
+    for algorithm in SETTINGS:
+        returns = {
+            side: np.array([answers[side, algorithm, seed]["return"] for seed in SEEDS])
+            for side in pythons
+        }
+        if peers is None:
+            results.append(Result(f"spread_{algorithm}", returns["ours"].mean(), "return"))
+        else:
+            package = answers["peer", algorithm, 0]["peer"]
+            results += compare_returns(algorithm, returns["ours"], package, returns["peer"])
+    return results
+
+
+def measure_market(peers: str | None) -> list[Result]:
+    """Steps a second of MAPPO's whole training with three agents on simulated books."""
+    roles = {"maker": Maker(), "executor": Executor(), "taker": Taker()}
+    n_copies, n_steps = MARKET["n_copies"], MARKET["n_steps"]
+    settings = MAPPOSettings(
+        total_steps=MARKET_ROLLOUTS * n_copies * n_steps,
+        n_steps=n_steps,
+        n_epochs=MARKET["n_epochs"],
+        n_minibatches=MARKET["n_minibatches"],
+        hidden=tuple(MARKET["hidden"]),
+        n_evaluations=1,
+    )
+    env = MarketVecEnv(roles, n_copies, risk=LIMITS)
+
+    def run(total_steps: int) -> None:
+        train_mappo(env, replace(settings, total_steps=total_steps), 0, device="cpu", n_threads=1)
+
+    run(1)  # compiles
+    with tempfile.TemporaryDirectory() as folder:
+        task = Path(folder) / "order.json"
+        write_json(task, MARKET | {"task": "market", "n_rollouts": MARKET_ROLLOUTS})
+        compared = compare_speeds(
+            lambda: settings.total_steps / time_call(lambda: run(settings.total_steps)),
+            "benchmarl",
+            peers,
+            task,
+        )
+    peer, one = compared.peer, None if compared.peer is None else 1.0
+    return [
+        Result("market_mappo", compared.value, "env-steps/s", peer, compared.peer_value),
+        Result("market_mappo_over_peer", compared.ratio, "times", peer, one),
+    ]
+
+
+PARTS = {"spread": measure_spread, "market": measure_market}
+
+
+def main() -> None:
+    """Measure the parts asked for, put their figures among the others, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.marl", description=__doc__)
+    parser.add_argument("--peers", metavar="PYTHON", help="interpreter with peers_marl.txt")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--order", metavar="FILE", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.order is not None:
+        order = read_json(Path(options.order))
+        algorithm = order["algorithm"]
+        print(json.dumps(train(algorithm, SETTINGS[algorithm], order["seed"])))
+        return
+    path = project_root() / "reports/benchmarks.json"
+    for part in options.parts:
+        results = PARTS[part](options.peers)
+        figures = {figure["name"]: figure for figure in read_json(path)} if path.exists() else {}
+        figures |= {result.name: asdict(result) for result in results}
+        write_json(path, list(figures.values()))
+        print_table(results)
+
+
+if __name__ == "__main__":
+    main()

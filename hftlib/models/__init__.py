@@ -1,0 +1,1 @@
+"""Networks, and what turns their outputs into actions."""

@@ -17,8 +17,8 @@ from hftlib.agents.value_norm import RunningNorm
 from tests.toy_marl import Targets
 
 QUICK = MAPPOSettings(
-    total_steps=16 * 25 * 4,
-    n_steps=25,  # rollouts end in the middle of an episode
+    total_steps=16 * 23 * 4,
+    n_steps=23,  # rollouts end in the middle of an episode
     n_epochs=2,
     n_minibatches=3,
     hidden=(16, 8),
@@ -183,17 +183,38 @@ def test_a_shift_of_the_norm_leaves_the_critics_values_where_they_were():
 # One update
 
 
+def play_on(env, settings, n_rollouts):
+    """The learners after rollouts without learning, and inputs and starts of the rollouts."""
+    learners, _ = play_and_learn(env, settings, 2)  # to be anywhere but at the first weights
+    now, seen = begin(env, 1), []
+    for _ in range(n_rollouts):
+        now = mappo._collect(env, learners, now)
+        for learner in learners:
+            learner.estimate()
+        seen.append((learners[0].inputs[:-1].clone(), learners[0].experience.starts[:-1].clone()))
+    return learners, seen
+
+
+def test_memories_go_on_from_one_rollout_to_the_next():
+    settings = replace(QUICK, is_recurrent=True)
+    (learner, _), seen = play_on(Targets(8), settings, 2)
+    inputs, starts = (torch.cat(x) for x in zip(*seen, strict=True))
+    assert not starts[23].any(), "the second rollout begins in the middle of an episode"
+    for network, memory, n in [
+        (learner.actor, learner.actor_memory_at_start, learner.experience.n_seen),
+        (learner.critic, learner.critic_memory_at_start, None),
+    ]:
+        _, whole = network.unroll(inputs[..., :n], starts, torch.zeros(8, network.hidden_size))
+        _, second = network.unroll(inputs[23:, :, :n], starts[23:], memory)
+        torch.testing.assert_close(second, whole[23:])
+
+
 @pytest.mark.parametrize("discrete", [False, True])
 @pytest.mark.parametrize("is_recurrent", [False, True])
 def test_the_first_update_follows_the_policy_gradient(discrete, is_recurrent, monkeypatch):
-    env = Targets(8, discrete=discrete)
     settings = replace(QUICK, n_epochs=1, n_minibatches=1, entropy_weight=0.0)
     settings = replace(settings, is_recurrent=is_recurrent)
-    learner = play_and_learn(env, settings, 3)[0][0]  # anywhere but at the start
-    mappo._collect(
-        env, [learner, Learner(env, [1], settings, 0, torch.device("cpu"))], begin(env, 1)
-    )
-    learner.estimate()
+    (learner, _), _ = play_on(Targets(8, discrete=discrete), settings, 2)
     taken = {}
     monkeypatch.setattr(
         Learner,
@@ -257,7 +278,7 @@ def test_what_a_dead_agent_sees_and_gets_changes_no_weight(variant):
             for name in ("actor", "critic", "value_norm", "input_norm"):
                 assert same(getattr(one, name).state_dict(), getattr(two, name).state_dict())
     n_alive = [int(learner.experience.alive[:-1].sum()) for learner in results[0]]
-    assert sum(n_alive) == pytest.approx(16 * 25 * (1 + 1 / 3), rel=0.1)
+    assert sum(n_alive) == pytest.approx(16 * 23 * (1 + 1 / 3), rel=0.1)
 
 
 class Kinds(Game):

@@ -98,17 +98,17 @@ def test_the_curve_has_evenly_spaced_points_and_looking_changes_nothing(caplog):
         trained = train_mappo(Targets(), QUICK, 0, evaluate=look)
     assert [(s, v) for s, name, v in trained.curve if name == "sharpe"] == [
         (0, 1),
-        (800, 2),
-        (1600, 3),
+        (736, 2),
+        (1472, 3),
     ]
-    assert sum("step 800 of 1600: " in line and "sharpe 2" in line for line in caplog.messages) == 1
-    assert {name for step, name, _ in trained.curve if step == 800} == {"sharpe"} | {
+    assert sum("step 736 of 1472: " in line and "sharpe 2" in line for line in caplog.messages) == 1
+    assert {name for step, name, _ in trained.curve if step == 736} == {"sharpe"} | {
         f"{agent}/{name}"
         for agent in ("left", "right")
         for name in ("reward", "entropy", "kl", "clipped", "explained_variance")
     }
     once = train_mappo(Targets(), replace(QUICK, n_evaluations=1), 0)
-    assert {step for step, _, _ in once.curve} == {1600}
+    assert {step for step, _, _ in once.curve} == {1472}
     assert seen[0].keys() == {"left", "right"}
     often = train_mappo(Targets(), replace(QUICK, n_evaluations=5), 0)
     assert same(often.weights, trained.weights)
@@ -147,7 +147,7 @@ def test_exported_actors_act_like_the_one_that_was_trained(is_recurrent):
 
 
 def test_training_that_diverges_stops_and_names_the_step():
-    with pytest.raises(FloatingPointError, match=r"not finite at step 400; lower actor_learning"):
+    with pytest.raises(FloatingPointError, match=r"not finite at step 368; lower actor_learning"):
         train_mappo(Targets(), replace(QUICK, actor_learning_rate=1e30, max_grad_norm=1e30), 0)
 
 

@@ -90,6 +90,9 @@ def test_spaces_hold_what_is_seen_and_names_have_one_place_each():
             assert env.observation_space(name).shape == (len(role.observation_names),)
         assert env.state_space.contains(env.state())
         assert set(infos) == set(ROLES)
+        kept = env.state()
+        env.state()[:] = 7.0
+        np.testing.assert_array_equal(env.state(), kept)
         actions = {name: env.action_space(name).sample() for name in env.agents}
         observations, *_, infos = env.step(actions)
 

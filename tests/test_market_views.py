@@ -21,9 +21,11 @@ from hftlib.envs import (
     RiskLimits,
     SoleAgentEnv,
     SoleAgentVecEnv,
+    Taker,
 )
 from hftlib.envs.desk import TERMS
 from hftlib.envs.stable import StableVecEnv
+from tests.still_market import Still
 
 torch.set_num_threads(1)
 NAMES = ("hftlib/MarketMaking-v0", "hftlib/Execution-v0")
@@ -111,6 +113,22 @@ def test_copies_follow_the_single_environment_bit_for_bit(drawdown):
             np.testing.assert_array_equal(one[0], seen)
         n_terminated += terminated.sum()
     assert (n_terminated >= n_envs) == (drawdown == 1.0)
+
+
+def test_an_end_by_the_limit_in_the_last_step_terminates_and_does_not_truncate():
+    # the taker buys, and in the second and last step of the episode the price falls
+    script = {1: [(0.01, "limit", -1, 9_980, 2_000), (0.02, "limit", 1, 9_978, 500)]}
+    env = SoleAgentVecEnv(
+        1,
+        Taker(),
+        market=MarketSettings(episode_steps=2),
+        risk=RiskLimits(max_drawdown=5.0),
+        books=Still(script=script),
+    )
+    env.reset(seed=0)
+    assert not env.step(np.ones((1, 1)))[2][0]
+    *_, terminated, truncated, _ = env.step(np.zeros((1, 1)))
+    assert (terminated[0], truncated[0]) == (True, False)
 
 
 def test_a_saved_state_goes_on_bit_for_bit():

@@ -21,6 +21,7 @@ from hftlib.envs import (
 from hftlib.envs.backends import Replayed
 from hftlib.envs.roles import MARKET_OBSERVATION
 from hftlib.market.matching import CASH, LOTS, MADE, POSITION, TOOK
+from hftlib.market.tape import EXECUTE, EXECUTE_HIDDEN
 from tests.days import NAMES, make_shallow, read_real, record_stream, select
 
 BOTH = pytest.mark.parametrize("has_impact", [False, True], ids=["apart", "impact"])
@@ -225,6 +226,36 @@ def test_an_order_trades_at_the_quotes_of_its_arrival(has_impact):
             quotes = market.quotes
             if quotes.ask > 0:
                 assert env.accounts()["took"][b, 0] == quotes.ask
+
+
+def test_lots_traded_in_the_record_are_seen():
+    tape = record_stream(1500, 0)
+    trades = np.isin(tape.kind, [EXECUTE, EXECUTE_HIDDEN])
+    env = open_replay(8, days=DAYS[:1])
+    env.reset(seed=0)
+    traded = []
+    for _ in range(N_STEPS - 1):
+        starts = np.array([market.now_ns for market in env._books._markets.values()])
+        result = env.step(idle(env))
+        ts = (tape.ts * EVERY_NS)[:, None]
+        during = trades[:, None] & (starts < ts) & (ts <= starts + 200_000_000)
+        traded.append((during * tape.size[:, None]).sum(axis=0))
+        seen = result.observations[0][:, MARKET_OBSERVATION.index("traded")]
+        np.testing.assert_allclose(seen, np.log1p(traded[-1]) / 10, rtol=1e-6)
+    assert np.count_nonzero(traded) > 20
+
+
+def test_an_answer_reaches_the_agent_that_asked_whatever_its_latency():
+    roles = {f"m{lots}": Maker(max_size=lots, latency_ms=60.0 - lots) for lots in (10, 20, 50)}
+    env = open_replay(20, roles=roles)
+    env.reset(seed=0)
+    for offset in (1.0, 0.5):  # the second quotes replace the first
+        result = env.step([np.tile([offset, offset, 1.0, 1.0, 0.0], (20, 1))] * 3)
+        untouched = (env.accounts()["lots"] == 0).all(axis=1)
+        assert untouched.sum() > 5
+        for role, seen in zip(roles.values(), result.observations, strict=True):
+            for name in ("own_bid_lots", "own_ask_lots"):
+                assert (seen[untouched, role.observation_names.index(name)] == 1).all()
 
 
 def test_worlds_differ_in_day_and_time_and_episodes_too():

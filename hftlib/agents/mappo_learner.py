@@ -222,7 +222,7 @@ class Learner:
             self.actor_memory_at_start,
             self.actor_generator,
         ):
-            log_ratio = self.head.log_prob(outputs, raw_actions[rows]) - old[rows]
+            log_ratio = self.head.log_prob(outputs, raw_actions.index_select(0, rows)) - old[rows]
             ratio, advantages = log_ratio.exp(), self.advantages[rows]
             clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
             gain = torch.minimum(ratio * advantages, clipped * advantages).mean()
@@ -318,7 +318,7 @@ class Learner:
                     rows, outputs = samples[:, part][alive], outputs[alive]
                 else:
                     rows = self.valid[part]
-                    outputs = network(inputs.flatten(0, 1)[rows])
+                    outputs = network(inputs.flatten(0, 1).index_select(0, rows))
                 if len(rows):
                     yield rows, outputs
 

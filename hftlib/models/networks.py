@@ -194,7 +194,7 @@ class SquashedGaussian(nn.Module):
         return -(z * z / 2 + log_derivative_of_tanh(raw) + constant).sum(dim=1)
 
     def entropy(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Entropy, with gradients, shape (n,): exact but for tanh's part, which one draw estimates."""
+        """Entropy, with gradients, shape (n,); one draw estimates the part that tanh has in it."""
         raw = outputs + self.log_std.exp() * _draw_normal(outputs, generator)
         normal = self.log_std + (math.log(2 * math.pi * math.e) / 2 + self.half_range.log())
         return (normal + log_derivative_of_tanh(raw)).sum(dim=1)

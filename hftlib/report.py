@@ -183,9 +183,8 @@ def provenance(name: str, values: Mapping[str, Any], root: Path) -> str:
         f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in rows
     )
     params = yaml.safe_load((root / "params.yaml").read_text())
-    used = {
-        key: reduce(dict.__getitem__, key.split("."), params) for key in stage.get("params", [])
-    }
+    keys = [_fill(key, values) for key in stage.get("params", [])]
+    used = {key: reduce(dict.__getitem__, key.split("."), params) for key in keys}
     text = html.escape(yaml.safe_dump(used, sort_keys=False)) if used else "none"
     return (
         '<section class="provenance"><h2>Provenance</h2>'
@@ -205,13 +204,15 @@ def _stage(name: str, root: Path) -> dict[str, Any]:
 
 
 def _inputs(stage: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
-    inputs = []
-    for path in stage.get("deps", []):
-        for key, value in values.items():
-            path = path.replace("${item." + key + "}", str(value))
-        if path.startswith(("data/", "reports/metrics")):
-            inputs.append(path)
-    return inputs
+    paths = [_fill(path, values) for path in stage.get("deps", [])]
+    return [path for path in paths if path.startswith(("data/", "reports/metrics"))]
+
+
+def _fill(text: str, values: Mapping[str, Any]) -> str:
+    """An entry of a stage with the values of its matrix put in."""
+    for key, value in values.items():
+        text = text.replace("${item." + key + "}", str(value))
+    return text
 
 
 def revision(root: Path, paths: Sequence[str]) -> str:

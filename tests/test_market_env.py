@@ -90,7 +90,7 @@ def test_spaces_hold_what_is_seen_and_names_have_one_place_each():
             assert env.observation_space(name).shape == (len(role.observation_names),)
         assert env.state_space.contains(env.state())
         assert set(infos) == set(ROLES)
-        kept = env.state()
+        kept = env.state().copy()
         env.state()[:] = 7.0
         np.testing.assert_array_equal(env.state(), kept)
         actions = {name: env.action_space(name).sample() for name in env.agents}
@@ -127,7 +127,7 @@ def test_a_copy_is_the_single_environment_bit_for_bit():
             np.testing.assert_array_equal(first[name], observations[a][i])
         np.testing.assert_array_equal(env.state(), state[i])
     n_ended = 0
-    for t in range(3 * N_STEPS):
+    for _ in range(3 * N_STEPS):
         actions = draw(batch, rng)
         result, accounts = batch.step(actions), batch.accounts()
         for i, env in enumerate(singles):
@@ -152,8 +152,9 @@ def test_a_copy_is_the_single_environment_bit_for_bit():
                     for key in ("equity", "position", "mid"):
                         assert infos[name][key] == accounts[key][i, a]
             n_ended += result.terminated[i].any()
-            if result.truncated[i]:
-                assert env.agents == [] and t % N_STEPS == N_STEPS - 1
+            is_over = result.truncated[i] or result.terminated[i].all()
+            assert is_over == (env.agents == [])
+            if is_over:
                 first, _ = env.reset()
                 for a, name in enumerate(ROLES):
                     np.testing.assert_array_equal(first[name], result.observations[a][i])
@@ -180,7 +181,8 @@ def test_rewards_are_the_sum_of_their_terms_in_order():
 def test_equity_is_cash_and_position_at_the_mid_to_the_cent(seed, boldness, has_fees):
     market = MARKET if has_fees else MarketSettings(decision_ms=500.0, episode_steps=N_STEPS)
     reward = RewardWeights(0.0, 0.0, 0.0, 0.0)
-    env, rng = open_market(4, market=market, reward=reward), np.random.default_rng(seed)
+    env = open_market(4, market=market, reward=reward, auto_reset=False)
+    rng = np.random.default_rng(seed)
     env.reset(seed=seed)
     first, total = env.accounts(), 0.0
     start, start_mid = first["position"], first["mid"]
@@ -348,7 +350,7 @@ def test_a_copy_that_is_restarted_goes_on_to_its_next_episode_and_the_others_do_
 
 
 def test_the_value_and_who_acts_when_do_not_depend_on_the_agents():
-    idle, busy = open_market(8), open_market(8)
+    idle, busy = (open_market(8, risk=RiskLimits()) for _ in range(2))
     rng = np.random.default_rng(0)
     idle.reset(seed=0)
     busy.reset(seed=0)

@@ -365,7 +365,7 @@ def test_the_orders_of_an_ended_agent_are_cancelled_before_anybody_can_take_them
     rise = [(0.05, "ioc", 1, 10_015, 5_000)]
     script = {1: [(0.01, "ioc", -1, 9_999, 100)], 2: fall(9_960), 3: rise}
     role = Maker(latency_ms=90.0, max_offset_ticks=50.0)
-    env = open_still({"maker": role}, script=script, max_drawdown=15.0)
+    env = open_still({"maker": role}, script=script, max_drawdown=15.0, auto_reset=False)
     env.step([quote(role, 1, 20, bid_lots=50, ask_lots=50)])
     env.step([quote(role, 1, 20, bid_lots=50, ask_lots=50)])
     assert env.accounts()["position"][0, 0] == 50
@@ -381,6 +381,20 @@ def test_losing_all_money_ends_an_agent():
     assert not env.step([trade(TAKER, 100)]).terminated[0, 0]
     assert env.step([idle()]).terminated[0, 0]
     assert env.accounts()["equity"][0, 0] < 0
+
+
+def test_a_copy_whose_agents_have_all_ended_starts_anew_in_the_same_step():
+    env = open_still({"taker": TAKER}, script={1: fall()}, max_drawdown=12.0, episode_steps=4)
+    first, _ = env.reset(seed=0)
+    results = [env.step([trade(TAKER, 100 if t == 0 else 0)]) for t in range(6)]
+    assert [r.terminated.item() for r in results] == [False, True, False, False, False, False]
+    assert [r.truncated.item() for r in results] == [False, False, False, False, False, True]
+    np.testing.assert_array_equal(results[1].observations[0], first[0])
+    assert see_drawdown(results[1].final_observations[0]) > 1 > see_drawdown(first[0])
+
+
+def see_drawdown(observations):
+    return observations[0, TAKER.observation_names.index("drawdown")]
 
 
 def test_the_clock_truncates_and_does_not_terminate():

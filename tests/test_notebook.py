@@ -215,6 +215,16 @@ def test_provenance_shows_the_values_of_single_keys(project):
     assert "base.seed: 5" in report.provenance("10_demo", {}, project)
 
 
+def test_provenance_of_a_matrix_shows_the_section_of_its_algorithm(project):
+    write_notebook(project, "10_demo", TITLE)
+    (project / "params.yaml").write_text("one: {rate: 5}\ntwo: {rate: 6}\n")
+    stages = {"only": {"cmd": "run 10_demo", "params": ["${item.algo}"]}}
+    (project / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+    page = report.provenance("10_demo", {"algo": "two"}, project)
+    assert "rate: 6" in page
+    assert "rate: 5" not in page
+
+
 def test_prices_in_dollars_are_no_formulas():
     assert report._formulas("from $5 to $10 a day") == "from $5 to $10 a day"
     assert "<math" in report._formulas("where $x^2$ is")

@@ -333,3 +333,49 @@ def test_a_central_critic_explains_what_an_own_one_cannot_see():
         _, diagnostics = play_and_learn(Neighbours(), settings, 15)
         for name in ("left", "right"):
             assert low < diagnostics[f"{name}/explained_variance"] < high
+
+
+def test_values_stay_near_the_old_ones_where_they_are_clipped():
+    settings = replace(QUICK, n_epochs=60, n_minibatches=1, critic_learning_rate=3e-3)
+    moves = {}
+    for clip in (0.1, np.inf):
+        settings = replace(settings, value_clip_range=clip)
+        (learner, _), _ = play_and_learn(Neighbours(), settings, 1, has_actors=False)
+        with torch.no_grad():
+            values = learner.critic(learner.inputs[:-1])[..., 0].flatten()
+        moves[clip] = (values - learner.old_values).abs().mean().item()
+    assert moves[0.1] < 0.4, "momentum carries them on for a while"
+    assert moves[np.inf] > 0.8
+
+
+def test_a_weight_on_entropy_keeps_actions_spread_out():
+    entropies = []
+    for weight in (0.0, 10.0):
+        settings = replace(QUICK, entropy_weight=weight, actor_learning_rate=0.02)
+        _, diagnostics = play_and_learn(Targets(), settings, 10)
+        entropies.append(diagnostics["left/entropy"])
+    assert entropies[0] < 0.5
+    assert 0.6 < entropies[1] <= np.log(2) + 0.01  # uniform on [-1, 1], and the error of a draw
+
+
+def test_rewards_are_scaled_for_the_learner_and_told_in_their_own_unit():
+    scaled = []
+    for scale in (1.0, 100.0):
+        (learner, _), diagnostics = play_and_learn(Kinds(), replace(QUICK, reward_scale=scale), 1)
+        scaled.append((learner.experience.rewards.mean().item(), diagnostics["left/reward"]))
+    assert scaled[1][0] == pytest.approx(100 * scaled[0][0])
+    assert scaled[1][1] == pytest.approx(scaled[0][1])
+
+
+def test_inputs_are_normalised_by_what_living_agents_saw():
+    settings = replace(QUICK, normalises_inputs=True)
+    (_, learner), _ = play_and_learn(Mortal(7.0), settings, 1)
+    store = learner.experience
+    rows = store.inputs[:-1][store.alive[:-1]].numpy()
+    np.testing.assert_allclose(learner.input_norm.mean, rows.mean(axis=0), atol=1e-6)
+    sd = rows.std(axis=0)
+    np.testing.assert_allclose(learner.input_norm.sd, np.where(sd > 0, sd, 1), rtol=1e-5)
+    assert rows.shape == (16 * 8, 6), "of 23 steps, two in six"
+    seen = learner.input_norm.normalise(store.inputs)
+    learner.estimate()
+    assert torch.equal(learner.inputs, seen)

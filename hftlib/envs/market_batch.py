@@ -317,7 +317,8 @@ class MarketVecEnv:
 
     def load_state(self, saved: dict[str, Any]) -> None:
         """Go on from `save_state` of an environment with the same settings."""
-        for mine, theirs in zip(self._desk, saved["desk"], strict=True):
+        arrays: tuple[npt.NDArray[Any], ...] = self._desk
+        for mine, theirs in zip(arrays, saved["desk"], strict=True):
             mine[...] = theirs
         self._books.load_state(saved["books"])
         self._seed, self._episodes[:], self._steps[:] = saved["clock"]

@@ -34,6 +34,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 PACKAGE = "benchmarl"
 ALGORITHMS = {"mappo": MappoConfig, "maddpg": MaddpgConfig}
+ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 SETTINGS: dict[str, dict[str, Any]] = {"mappo": {}, "maddpg": {}}
 
 
@@ -67,7 +68,11 @@ def make_experiment(
     """BenchMARL's defaults but for `settings`; no logs, no evaluation of its own."""
     config, changes = ALGORITHMS[algorithm].get_from_yaml(), dict(settings)
     own = {name: changes.pop(name) for name in list(changes) if hasattr(config, name)}
-    model = replace(MlpConfig.get_from_yaml(), num_cells=changes.pop("hidden", [256, 256]))
+    model = replace(
+        MlpConfig.get_from_yaml(),
+        num_cells=changes.pop("hidden"),
+        activation_class=ACTIVATIONS[changes.pop("activation", "tanh")],
+    )
     return Experiment(
         task=task,
         algorithm_config=replace(config, **own),

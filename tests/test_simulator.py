@@ -22,7 +22,6 @@ from hftlib.market.floor import (
     W_QTY,
     W_SIDE,
     Floor,
-    advance,
     delay,
     publish,
     see,
@@ -31,7 +30,7 @@ from hftlib.market.floor import (
 from hftlib.market.flow import MAKER, NOISE, SPLITTER, VALUE, Quotes
 from hftlib.market.matching import CANCEL, CASH, LIMIT, LOTS, MADE, POSITION, TOOK
 from hftlib.market.record import quotes_of
-from hftlib.market.simulator import Simulator
+from hftlib.market.simulator import Simulator, _run
 from hftlib.market.tape import ADD, DELETE, EXECUTE
 from tests.book_audit import read_queues
 from tests.markets import AGENTS, FLOW, OU, SECOND, open_simulator
@@ -404,10 +403,10 @@ def test_whole_numbers_are_as_good_as_floats(session):
         "value": OU._replace(mean=22_000),
         "population": CROWDED._replace(entry_ms=2, jitter=1),
     }
-    n_compiled = len(advance.signatures)
     floats = open_simulator(population=CROWDED._replace(jitter=1.0))
+    n_compiled = len(_run.signatures)
     assert bits(open_simulator(**whole)) == bits(floats)
-    assert len(advance.signatures) == n_compiled > 0
+    assert len(_run.signatures) == n_compiled > 0
 
 
 # faults

@@ -29,7 +29,7 @@ def begin(policy, n):
 
 def lots_of_actions(actions, role=ROLE):
     """Signed lots by the environment's own rule, far from every limit."""
-    terms = Terms(1e-9, 0.1, 0.0, 0.0, 1e9, 1e9, 1e9, 1e9, 0.0, 0.0, 0.0, 0.0, 10, True)
+    terms = Terms(1e-9, 0.1, 0.0, 0.0, 1e9, 1e9, 1e9, 1e9, 0.0, 0.0, 0.0, 0.0, 10, True, False)
     view = np.array([99.0, 1, 101.0, 1, 100.0, 100.0, 0, 0, 0, 0])
     lots = []
     for row in np.asarray(actions, dtype=np.float64):

@@ -94,7 +94,6 @@ class MarketVecEnv:
     auto_reset : bool
         Whether copies that are over are reset in the same step, and not by
         `reset` or `restart`; without it a copy goes on to the end of its time.
-        May be changed between two steps.
 
     Attributes
     ----------

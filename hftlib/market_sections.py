@@ -1,6 +1,6 @@
 """Sections of `params.yaml` about the multi-agent market and its learners."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -101,7 +101,6 @@ class Environments(Section):
 
 class MultiAgent(Section):
     n_seeds: Annotated[Integer, Field(ge=2)] = Field(description="independent trainings")
-    n_envs: Annotated[Integer, Field(ge=1)] = Field(description="copies that train side by side")
     n_tuning_worlds: Annotated[Integer, Field(ge=2)] = Field(
         description="training worlds on which the classical makers are tuned"
     )
@@ -121,20 +120,30 @@ class MultiAgent(Section):
     n_control_seeds: Annotated[Integer, Field(ge=2)] = Field(
         description="trainings on the control market"
     )
-    control_steps: Annotated[Integer, Field(ge=1)] = Field(
-        description="environment steps of one of them"
-    )
-    response_steps: Annotated[Integer, Field(ge=1)] = Field(
-        description="environment steps of a best response"
-    )
     n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
         description="bootstrap samples behind each interval"
     )
     confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(description="level of the intervals")
 
 
-class MAPPO(Section):
+class Budget(Section):
+    """What a multi-agent algorithm may spend; the fields of its settings follow."""
+
+    n_envs: Annotated[Integer, Field(ge=1)] = Field(description="copies that train side by side")
     total_steps: Annotated[Integer, Field(ge=1)] = Field(description="environment steps a seed")
+    control_steps: Annotated[Integer, Field(ge=1)] = Field(
+        description="environment steps of a training on the control market"
+    )
+    response_steps: Annotated[Integer, Field(ge=1)] = Field(
+        description="environment steps of a best response"
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """The algorithm's own settings by name."""
+        return self.model_dump(exclude={"n_envs", "control_steps", "response_steps"})
+
+
+class MAPPO(Budget):
     n_steps: Annotated[Integer, Field(ge=2)] = Field(
         description="steps of a copy per update; whole episodes, since all copies start together"
     )
@@ -142,6 +151,9 @@ class MAPPO(Section):
     n_minibatches: Annotated[Integer, Field(ge=1)] = Field(description="of each pass")
     actor_learning_rate: Annotated[Number, Field(gt=0)] = Field(description="Adam step size")
     critic_learning_rate: Annotated[Number, Field(gt=0)] = Field(description="Adam step size")
+    anneals_learning_rates: Annotated[bool, Field(strict=True)] = Field(
+        description="both fall linearly to 0"
+    )
     gamma: Annotated[Number, Field(gt=0, le=1)] = Field(description="discount a step")
     gae_lambda: Annotated[Number, Field(ge=0, le=1)] = Field(description="GAE's lambda")
     clip_range: Annotated[Number, Field(gt=0)] = Field(description="clipping of the ratio")
@@ -163,8 +175,7 @@ class MAPPO(Section):
     n_evaluations: Annotated[Integer, Field(ge=2)] = Field(description="points of a learning curve")
 
 
-class MADDPG(Section):
-    total_steps: Annotated[Integer, Field(ge=1)] = Field(description="environment steps a seed")
+class MADDPG(Budget):
     actor_learning_rate: Annotated[Number, Field(gt=0)] = Field(description="Adam step size")
     critic_learning_rate: Annotated[Number, Field(gt=0)] = Field(description="Adam step size")
     gamma: Annotated[Number, Field(gt=0, le=1)] = Field(description="discount a step")

@@ -4,7 +4,6 @@ Every function returns a Plotly figure. Colours are those of Okabe & Ito (2008),
 safe for colour-blind readers, and one strategy has one colour everywhere.
 """
 
-import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -311,38 +310,6 @@ def interval_figure(
     figure.add_vline(x=0, line={"color": "#5b6876", "dash": "dot"})
     figure.update_layout(height=260, margin={"l": 110})
     return figure
-
-
-def save_svgs(figures: Mapping[str, go.Figure], folder: Path, width: int, height: int) -> str:
-    """Write `<name>.json`, and `<name>.svg` where a Chromium is installed; says which.
-
-    Returns
-    -------
-    str
-        A sentence for the reader. Without a browser the SVGs are left out.
-    """
-    for name, figure in figures.items():
-        for number, trace in enumerate(figure.data):
-            trace.uid = f"trace{number}"  # else Plotly draws a random one
-        text = pio.to_json(figure, pretty=True, engine="json")
-        (folder / f"{name}.json").write_text(text + "\n")
-    try:
-        pio.write_images(
-            fig=list(figures.values()),
-            file=[folder / f"{name}.svg" for name in figures],
-            width=width,
-            height=height,
-        )
-    except (RuntimeError, ValueError, OSError) as error:
-        cause = str(error).strip().splitlines()[0]
-        return f"SVG files were left out, no usable Chromium: {cause}"
-    for name in figures:
-        file = folder / f"{name}.svg"
-        text = file.read_text()
-        for identity in set(re.findall(r'id="defs-([0-9a-f]{6})"', text)):
-            text = text.replace(identity, "figure")
-        file.write_text(text)
-    return f"{len(figures)} figures written as SVG and as Plotly JSON."
 
 
 def write_dvc_page(page: Path) -> None:

@@ -70,18 +70,23 @@ def write_index(
     *,
     title: str,
     abstract: str,
-    headline: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
     figures: Mapping[str, tuple[Any, str]],
     root: Path,
 ) -> None:
-    """The supervisor's door: abstract, headline table, main figures, links to every report.
+    """The supervisor's door: abstract, main tables and figures, links to every report.
 
     Parameters
     ----------
     abstract : str
         Paragraphs as HTML.
+    tables : mapping of heading to frame
     figures : mapping of name to (Plotly figure, caption)
     """
+    shown = "".join(
+        f"<h2>{html.escape(heading)}</h2>{frame.to_html(border=0)}"
+        for heading, frame in tables.items()
+    )
     drawn = "".join(
         figure_html(json.loads(figure.to_json(engine="json")), name) + f"<p>{caption}</p>"
         for name, (figure, caption) in figures.items()
@@ -92,8 +97,8 @@ def write_index(
         for page, question in list_reports(root)
     )
     body = (
-        f"<h1>{html.escape(title)}</h1>{abstract}<h2>Headline</h2>{headline.to_html(border=0)}"
-        f"{drawn}<h2>Reports</h2><table class='text_cell_render'>{rows}</table>"
+        f"<h1>{html.escape(title)}</h1>{abstract}{shown}{drawn}"
+        f"<h2>Reports</h2><table class='text_cell_render'>{rows}</table>"
         "<p>Each report is one executed notebook: open its <em>code</em> lines to see how a number "
         "came about, and its last section for the code revision, parameters and data hashes.</p>"
     )

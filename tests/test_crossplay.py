@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
 from hftlib.agents.fixed_others import FixedOthers
+from hftlib.agents.learnt import LearntActor
 from hftlib.agents.multiagent import Transition
 from hftlib.evaluation.crossplay import (
     crossplay_matrix,
@@ -10,6 +12,7 @@ from hftlib.evaluation.crossplay import (
     play_crossplay,
     summarise_crossplay,
 )
+from hftlib.models.networks import make_head, make_mlp, make_recurrent
 from tests.toy_market import Constant, Counter, ToyMarket
 from tests.toy_marl import Targets
 
@@ -173,18 +176,43 @@ def test_a_copy_that_waits_for_the_clock_with_all_agents_ended_does_not_start_an
     assert course.others["executor"].begun == [4, 4]
 
 
-def test_copies_that_start_anew_at_different_times_refuse_others_with_a_memory():
-    class Uneven(ToyMarket):
-        def step(self, actions):
-            result = super().step(actions)
-            first = np.arange(self.n_envs) == 0
-            seen = tuple(np.where(first[:, None], -1, x) for x in result.observations)
-            return result._replace(observations=seen)
+class Uneven(ToyMarket):
+    """Copy 0 shows the start of an episode after each step."""
 
+    def step(self, actions):
+        result = super().step(actions)
+        first = np.arange(self.n_envs) == 0
+        seen = tuple(
+            np.where(first[:, None], -1, x).astype(np.float32) for x in result.observations
+        )
+        return result._replace(observations=seen)
+
+
+def test_copies_that_start_anew_at_different_times_refuse_others_that_remember_all_or_nothing():
     course = FixedOthers(Uneven(), "maker", {"executor": Counter()})
     course.reset(seed=0)
-    with pytest.raises(ValueError, match="1 of 4 copies started anew"):
+    with pytest.raises(ValueError, match=r"1 of 4 copies started anew.*'executor', a Counter"):
         course.step([np.zeros((4, 1))])
+
+
+@pytest.mark.parametrize("make", [make_mlp, make_recurrent])
+def test_learnt_others_begin_anew_in_those_copies_alone(make):
+    space = ToyMarket().action_spaces[0]
+    network = make((2, 8, 1), 1.0, torch.Generator().manual_seed(0))
+    course = FixedOthers(
+        Uneven(length=9, luck=0.0), "maker", {"executor": LearntActor(network, make_head(space))}
+    )
+    actors = [LearntActor(network, make_head(space)) for _ in range(4)]  # a copy each
+    course.reset(seed=0)
+    for actor in actors:
+        actor.begin(1)
+    seen = course._seen[1]
+    for _ in range(6):
+        actions = [actor.act(seen[[b]]) for b, actor in enumerate(actors)]
+        result = course.step([np.zeros((4, 1))])
+        np.testing.assert_allclose(result.rewards, 1 - np.abs(np.vstack(actions)), rtol=1e-5)
+        actors[0].begin(1)
+        seen = course._seen[1]
 
 
 def test_names_that_do_not_fit_are_refused():

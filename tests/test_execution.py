@@ -15,7 +15,7 @@ from hftlib.agents.execution import (
 )
 from hftlib.agents.multiagent import Transition
 from hftlib.agents.orders import RandomOrders, slice_action
-from hftlib.envs.desk import lots_of
+from hftlib.envs.desk import lots_of, round_price
 from hftlib.envs.roles import Executor, Maker, Taker
 from tests.market_views import draw_observations, mirror, observe
 
@@ -36,8 +36,7 @@ executors = pytest.mark.parametrize("make", EXECUTORS.values(), ids=EXECUTORS)
 
 def price_of(action, mid, side, role=ROLE):
     """As the environment rounds it: away from the other side."""
-    price = mid + side * float(action[0]) * role.reach_ticks
-    return math.floor(price) if side > 0 else math.ceil(price)
+    return round_price(mid + side * float(action[0]) * role.reach_ticks, side)
 
 
 def lots_of_actions(actions, role=ROLE):
@@ -223,6 +222,19 @@ def test_wanted_slices_come_back_from_the_role_s_own_map():
         for wanted, action in zip(depth, actions, strict=True):
             assert price_of(action, mid, 1, role) == math.floor(mid - wanted)
             assert price_of(action, mid, -1, role) == math.ceil(mid + wanted)
+
+
+@pytest.mark.parametrize("mid", [20_000.0, 20_000.5])
+@pytest.mark.parametrize("reach", [3.0, 7.0, 333.3, 10_000.0])
+def test_a_float32_limit_lands_on_exactly_the_tick_it_stands_for(reach, mid):
+    """At every whole and half tick in reach, behind the mid and beyond it."""
+    role = Executor(reach_ticks=reach)
+    depth = np.arange(-2 * int(reach), 2 * int(reach) + 1) / 2
+    actions = slice_action(role, depth, np.ones(len(depth)))
+    assert actions.dtype == np.float32
+    for side, rounded in ((1, np.floor), (-1, np.ceil)):
+        prices = [price_of(action, mid, side, role) for action in actions]
+        np.testing.assert_array_equal(prices, rounded(mid - side * depth))
 
 
 @executors

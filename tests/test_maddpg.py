@@ -390,6 +390,16 @@ def test_looking_does_not_change_the_training():
         np.testing.assert_array_equal(values, seen.weights[name])
 
 
+def test_a_single_evaluation_comes_after_the_training():
+    once, twice = (
+        train_maddpg(Targets(8), replace(SMALL, n_evaluations=n), 0, evaluate=score) for n in (1, 2)
+    )
+    assert {step for step, _, _ in once.curve} == {600}
+    assert [point for point in twice.curve if point[0] > 0] == once.curve
+    for name, values in once.weights.items():
+        np.testing.assert_array_equal(values, twice.weights[name])
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     env, other = Targets(8), replace(SMALL, tau=0.5)
     train_maddpg(env, SMALL, 0, scratch=tmp_path)

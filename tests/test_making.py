@@ -19,7 +19,7 @@ from hftlib.agents.orders import (
     quote_action,
 )
 from hftlib.envs import settlement
-from hftlib.envs.desk import lots_of, quote
+from hftlib.envs.desk import lots_of, quote, round_price
 from hftlib.envs.roles import Executor, Maker, Taker
 from tests.market_views import draw_observations, mirror, observe
 
@@ -157,6 +157,27 @@ def test_wanted_distances_come_back_from_the_role_s_own_map(mid):
         assert prices_of(ROLE, action, mid) == [math.floor(mid - bid), math.ceil(mid + ask)]
 
 
+@pytest.mark.parametrize("mid", [10_000.0, 10_000.5])
+@pytest.mark.parametrize("reach", [7.0, 20.0, 333.3, 10_000.0])
+def test_a_float32_quote_lands_on_exactly_the_tick_it_stands_for(reach, mid):
+    """At every whole and half tick in reach, with the skew used or not."""
+    role = Maker(max_offset_ticks=reach, max_skew_ticks=reach)
+    ticks = np.arange(1, 2 * int(reach) + 1) / 2
+    for bids, asks in ((ticks, ticks), (ticks, ticks[::-1])):
+        actions = quote_action(role, bids, asks, 10, 10)
+        assert actions.dtype == np.float32
+        prices = np.array([prices_of(role, action, mid) for action in actions])
+        np.testing.assert_array_equal(prices[:, 0], np.floor(mid - bids))
+        np.testing.assert_array_equal(prices[:, 1], np.ceil(mid + asks))
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_price_is_rounded_away_from_the_mid_but_for_a_thousandth_of_a_tick(side):
+    cases = [(-2.0, 2), (-2.0009, 2), (-1.9991, 2), (-2.0011, 3), (-2.5, 3), (-1.0011, 2)]
+    for through, behind in cases:
+        assert round_price(10_000 + side * through, side) == 10_000 - side * behind
+
+
 def test_beyond_the_skew_s_reach_the_offsets_carry_the_rest():
     """Half the difference is 9, a tick more than the skew goes."""
     (action,) = quote_action(ROLE, np.array([1.0]), np.array([19.0]), 10, 10)
@@ -174,7 +195,6 @@ def test_lots_come_back_from_the_role_s_own_map():
 
 
 def test_observations_are_read_on_the_environment_s_scale():
-    assert settlement.TICKS == orders.TICKS
     lots = np.array([0, 1, 17, 4_321, 98_765])
     seen = np.array([settlement.log_lots(float(k)) for k in lots], dtype=np.float32)
     np.testing.assert_array_equal(orders.observed_lots(seen.astype(np.float64)), lots)

@@ -206,27 +206,32 @@ def test_equity_is_cash_and_position_at_the_mid_to_the_cent(seed, boldness, has_
     assert account["lots"].sum() > 0
 
 
-def test_a_profit_priced_at_the_value_is_that_of_the_step_s_trades_and_changes_nothing_else():
+def test_a_profit_priced_at_the_value_leaves_out_what_positions_gain_from_its_moves():
     market = MarketSettings(decision_ms=500.0, episode_steps=N_STEPS, mean_reversion_speed=0.0)
     settings = {"market": market, "books": market.simulated(warm_up_s=4.0), "auto_reset": False}
     plain, priced = open_market(8, **settings), open_market(8, prices_at_value=True, **settings)
     for env in (plain, priced):
         env.reset(seed=0)
-    rng, n_alive = np.random.default_rng(0), 0
-    for _ in range(N_STEPS - 1):
-        actions, before = draw(plain, rng), plain.accounts()
+    rng, n_ended = np.random.default_rng(0), 0
+    account, value = plain.accounts(), values_of(plain)
+    left_out = account["position"] * (value[:, None] - account["mid"])
+    difference = np.zeros_like(left_out)
+    for t in range(N_STEPS):
+        actions = draw(plain, rng)
         one, two = plain.step(actions), priced.step(actions)
-        now = plain.accounts()
-        bought, earned = (now[name] - before[name] for name in ("position", "cash"))
-        expected = bought * values_of(plain)[:, None] * UNIT + earned
-        alive = now["is_alive"]
-        found = two.terms[:, :, PROFIT]
-        np.testing.assert_allclose(found[alive], expected[alive], rtol=0, atol=1e-6)
+        was_alive, position = account["is_alive"], account["position"]
+        moves = position * (values_of(plain) - value)[:, None]
+        left_out += np.where(was_alive, moves, 0)
+        difference += one.terms[..., PROFIT] - two.terms[..., PROFIT]
+        account, value = plain.accounts(), values_of(plain)
+        ended = was_alive & (~account["is_alive"] | (t == N_STEPS - 1))
+        expected = left_out[ended] * UNIT
+        np.testing.assert_allclose(difference[ended], expected, rtol=0, atol=1e-6)
         np.testing.assert_array_equal(one.terms[:, :, 1:], two.terms[:, :, 1:])
         np.testing.assert_array_equal(one.state, two.state)
-        np.testing.assert_array_equal(now["equity"], priced.accounts()["equity"])
-        n_alive += alive.sum()
-    assert n_alive > 100 and one.terminated.any()
+        np.testing.assert_array_equal(account["equity"], priced.accounts()["equity"])
+        n_ended += ended.sum()
+    assert n_ended == ended.size and one.terminated.any()
     with pytest.raises(MarketError, match="prices_at_value needs a value that is a martingale"):
         open_market(prices_at_value=True)
 

@@ -225,9 +225,8 @@ def test_quote_curve_shows_a_linear_rule_as_it_is():
     seen = RNG.uniform(-1, 1, (30, len(role.observation_names))).astype(np.float32)
     before = seen.copy()
     curve = quote_curve(Linear(), role, seen, np.array([-200, 0, 100, 200]), 200)
-    # orders.quote_action leaves a slack of .001 tick
-    np.testing.assert_allclose(curve["bid_offset"], [1, 3, 4, np.nan], atol=2e-3)
-    np.testing.assert_allclose(curve["ask_offset"], [5, 3, 2, 1], atol=2e-3)
+    np.testing.assert_allclose(curve["bid_offset"], [1, 3, 4, np.nan], rtol=1e-5)
+    np.testing.assert_allclose(curve["ask_offset"], [5, 3, 2, 1], rtol=1e-5)
     np.testing.assert_allclose(curve["bid_share"], [1, 1, 1, 0])
     np.testing.assert_array_equal(seen, before)
 

@@ -16,6 +16,7 @@ from hftlib.envs import (
     Taker,
 )
 from hftlib.envs.desk import IMPACT, INVENTORY, PROFIT, RISK, SPREAD, lots_of
+from hftlib.envs.roles import SLACK_TICKS
 from hftlib.market.matching import CASH, LOTS, MADE, POSITION, TOOK
 from tests.still_market import (
     BIDS,
@@ -66,9 +67,11 @@ def test_a_maker_s_quotes_rest_at_the_computed_prices_in_the_book(action, touch)
     mid = sum(touch) / 2
     offset_bid, offset_ask = (0.5 + (a + 1) / 2 * 10 for a in action[:2])
     shift = action[4] * 5
+    bid = int(np.floor(mid + shift - offset_bid + SLACK_TICKS))
+    ask = int(np.ceil(mid + shift + offset_ask - SLACK_TICKS))
     expected = {
-        1: (min(int(np.floor(mid + shift - offset_bid)), touch[1] - 1), lots_of(action[2], 100)),
-        -1: (max(int(np.ceil(mid + shift + offset_ask)), touch[0] + 1), lots_of(action[3], 100)),
+        1: (min(bid, touch[1] - 1), lots_of(action[2], 100)),
+        -1: (max(ask, touch[0] + 1), lots_of(action[3], 100)),
     }
     assert orders_of(env, 1) == {side: order for side, order in expected.items() if order[1] > 0}
 

@@ -9,7 +9,7 @@ from functools import reduce
 import pytest
 import yaml
 
-from hftlib import __version__, plots
+from hftlib import __version__, images, plots
 from hftlib.compute import DETERMINISTIC_ENVIRONMENT
 from hftlib.report import hash_path
 from tests.conftest import ROOT
@@ -93,26 +93,48 @@ def figure():
     return go.Figure(go.Scatter(y=[1, 2]))
 
 
-@pytest.mark.skipif(
+needs_chromium = pytest.mark.skipif(
     not (shutil.which("chromium") or shutil.which("google-chrome")),
     reason="SVG needs a Chromium, and there is none",
 )
+
+
+@needs_chromium
 def test_svg_files_have_the_same_bytes_twice(figure, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        assert "written as SVG" in plots.save_svgs({"f": figure}, tmp_path / name, 300, 200)
+        assert "written as SVG" in images.save_svgs({"f": figure}, tmp_path / name, 300, 200)
     assert (tmp_path / "one/f.svg").read_bytes() == (tmp_path / "two/f.svg").read_bytes()
 
 
-def test_without_a_browser_the_figures_are_left_out_with_a_word(figure, tmp_path, monkeypatch):
-    def no_browser(**_):
-        raise RuntimeError("Kaleido requires Google Chrome\nmore")
+@needs_chromium
+def test_the_height_of_a_figure_s_own_goes_before_that_of_all(figure, tmp_path):
+    import plotly.graph_objects as go
 
-    monkeypatch.setattr(plots.pio, "write_images", no_browser)
-    said = plots.save_svgs({"f": figure}, tmp_path, 300, 200)
+    tall = go.Figure(figure).update_layout(height=700)
+    images.save_svgs({"tall": tall, "other": figure}, tmp_path, 300, 200)
+    for name, height in (("tall", 700), ("other", 200)):
+        assert f'width="300" height="{height}"' in (tmp_path / f"{name}.svg").read_text()
+
+
+def test_without_a_browser_the_figures_are_left_out_with_a_word(figure, tmp_path, monkeypatch):
+    monkeypatch.setenv("BROWSER_PATH", "/nowhere/chromium")
+    said = images.save_svgs({"f": figure}, tmp_path, 300, 200)
     assert said.startswith("SVG files were left out")
+    assert "Chrome" in said
     assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
     assert json.loads((tmp_path / "f.json").read_text())["data"]
+
+
+def test_a_browser_that_hangs_is_not_waited_for(figure, tmp_path, monkeypatch):
+    mute = tmp_path / "chromium"
+    mute.write_text("#!/bin/sh\nexec cat <&3 >/dev/null\n")  # reads its commands, never answers
+    mute.chmod(0o755)
+    monkeypatch.setenv("BROWSER_PATH", str(mute))
+    (tmp_path / "figures").mkdir()
+    said = images.save_svgs({"f": figure}, tmp_path / "figures", 300, 200, limit_s=4.0)
+    assert said == "SVG files were left out, no usable Chromium: no answer within 4 s"
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["f.json"]
 
 
 def test_thinned_traces_keep_both_ends_and_the_budget():

@@ -20,6 +20,13 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.smoke
 
+TINY_BUDGET = {
+    "n_envs": 4,
+    "total_steps": 160,
+    "control_steps": 80,
+    "response_steps": 80,
+    "n_evaluations": 2,
+}
 TINY = {
     "simulation": {"n_sessions": 4, "session_minutes": 3, "n_bootstrap": 20},
     "features": {"n_bootstrap": 20, "horizons_bars": [1], "horizons_snapshots": [1]},
@@ -43,18 +50,15 @@ TINY = {
     "environments": {"n_paths": 50, "n_worlds": 4},
     "multi_agent": {
         "n_seeds": 2,
-        "n_envs": 4,
         "n_tuning_worlds": 4,
         "n_curve_worlds": 4,
         "n_worlds": 4,
         "risk_aversions": [0.01],
         "decays": [0.4],
-        "control_steps": 80,
-        "response_steps": 80,
         "n_bootstrap": 20,
     },
-    "mappo": {"total_steps": 160, "n_steps": 20, "n_epochs": 1, "n_evaluations": 2},
-    "maddpg": {"total_steps": 160, "n_warmup_steps": 40, "batch_size": 16, "n_evaluations": 2},
+    "mappo": {**TINY_BUDGET, "n_steps": 20, "n_epochs": 1},
+    "maddpg": {**TINY_BUDGET, "n_warmup_steps": 40, "batch_size": 16},
     "backtest": {"n_random": 5, "n_bootstrap": 20, "fee_sweep_bps": [0, 10]},
 }
 ENTRIES = [
@@ -137,7 +141,7 @@ def test_hashes_in_the_reports_are_those_of_dvc(tree):
     lock = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
     backtest = {dep["path"]: dep["md5"] for dep in lock["backtest"]["deps"]}
     page = (folder / "reports/51_backtest.html").read_text()
-    for path in ("data/datasets/bars", "data/models/ppo"):
+    for path in ("data/datasets/bars", *(f"data/models/{a}" for a in ("ppo", "mappo", "maddpg"))):
         assert hash_path(folder / path) == backtest[path]
         assert backtest[path] in page
 
@@ -158,6 +162,21 @@ def test_metrics_are_numbers_and_the_headline_names_every_strategy(tree):
     for strategy in ("ppo", "buy_and_hold", "do_nothing", "random"):
         assert strategy in table
     assert "headline" in dvc(folder, "metrics", "show")
+
+
+def test_the_order_book_has_one_file_of_results_and_a_table(tree):
+    folder, _ = tree
+    results = json.loads((folder / "reports/metrics/multi_agent.json").read_text())
+    for algo in ("mappo", "maddpg"):
+        for agent in ("maker", "executor", "taker"):
+            verdict = results[algo][agent]["risk_adjusted_profit"]
+            assert {*verdict, *verdict["difference"]} >= {"learnt", "rival", "value", "low", "high"}
+            assert len(verdict["seeds"]) == TINY["multi_agent"]["n_seeds"]
+            assert algo in results["strategies"][agent]
+        assert set(results[algo]["control"]) == {"maker", "taker"}
+        assert set(results["crossplay"]) == {"mappo", "maddpg", "classical"}
+        assert f"{algo} maker" in (folder / "reports/tables/market.txt").read_text()
+    assert '"market"' in (folder / "reports/index.html").read_text(), "the figure"
 
 
 def test_nothing_runs_when_nothing_changed(tree):

@@ -195,7 +195,8 @@ def test_a_stage_depends_on_lower_numbers_only(name):
     number = int(notebook(stage)[:2])
     for other in RUNS.values():
         outs = set().union(*(declared(other, kind) for kind in ("outs", "metrics", "plots")))
-        outs = {path.replace(MATRIX, "ppo") for path in outs}
+        algos = other.get("matrix", {}).get("algo", [""])
+        outs = {path.replace(MATRIX, algo) for path in outs for algo in algos}
         if outs & declared(stage, "deps"):
             assert int(notebook(other)[:2]) < number
 

@@ -12,9 +12,9 @@ from gymnasium import spaces
 
 from hftlib.agents.rollout import MarketRollout
 from hftlib.envs.desk import PROFIT
-from hftlib.envs.market_batch import MarketTransition
 from hftlib.envs.roles import Executor, Maker
 from hftlib.envs.rules import MarketSettings
+from hftlib.envs.transition import MarketTransition
 
 
 class ToyMarket:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from hftlib.agents.multiagent import MultiAgentEnv
 from hftlib.agents.orders import (
-    TICKS,
     Actions,
     FloatArray,
     NoOrders,
@@ -25,7 +24,7 @@ from hftlib.agents.orders import (
     read,
     slice_action,
 )
-from hftlib.envs.roles import MARKET_OBSERVATION, Executor, Role
+from hftlib.envs.roles import MARKET_OBSERVATION, TICKS, Executor, Role
 
 
 def twap_trajectory(n_steps: int) -> FloatArray:

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hftlib.agents.multiagent import BoolArray, MultiAgentEnv, Observations, Transition
+from hftlib.agents.multiagent import BoolArray, MultiAgentEnv, Observations, Outcome
 
 
 class Situation(NamedTuple):
     """Where the copies stand between two steps.
 
-    observations, state : as in `Transition`
+    observations, state : as in `Outcome`
     alive : bool array of shape (n_envs, n_agents)
         Whether the agent takes part; once terminated, it does not until its copy starts anew.
     starts : bool array of shape (n_envs,)
@@ -38,7 +38,7 @@ def begin(env: MultiAgentEnv, seed: int) -> Situation:
     return Situation(observations, state, alive, np.ones(env.n_envs, dtype=bool))
 
 
-def follow(transition: Transition) -> Situation:
+def follow(transition: Outcome) -> Situation:
     """Where a step leads to."""
     starts = transition.truncated | transition.terminated.all(axis=1)
     alive = starts[:, None] | ~transition.terminated
@@ -114,7 +114,7 @@ class Experience:
         if self.has_state:
             rows[..., self.n_seen :] = torch.as_tensor(now.state).to(self.device)
 
-    def store(self, t: int, transition: Transition, reward_scale: float) -> None:
+    def store(self, t: int, transition: Outcome, reward_scale: float) -> None:
         """Write what step `t` brought, and the last states of the copies that the clock ended."""
         self.rewards[t] = self._spread(transition.rewards * reward_scale)
         self.terminated[t] = self._spread(transition.terminated)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
 
-from hftlib.agents.multiagent import FloatArray, MultiAgentEnv, Observations, Transition
-from hftlib.agents.policy import Policy, StatefulPolicy
+from hftlib.agents.multiagent import FloatArray, MultiAgentEnv, Observations, Outcome, Transition
+from hftlib.agents.policy import Policy, RestartablePolicy, StatefulPolicy
 from hftlib.agents.rollout import begin_all
 
 
@@ -26,7 +27,8 @@ class FixedOthers:
     Parameters
     ----------
     env : MultiAgentEnv
-        Its copies must start together if one of the others has a memory.
+        Its copies must start together if one of the others has a memory, but is no
+        `RestartablePolicy`.
     learner : str
         The agent whose actions come from outside.
     others : mapping of agent to policy
@@ -54,9 +56,9 @@ class FixedOthers:
         self.index = env.agents.index(learner)
         self.others = {name: copy.deepcopy(policy) for name, policy in others.items()}
         self.n_envs, self.state_size = env.n_envs, env.state_size
-        self.agents = (learner,)
-        self.observation_spaces = (env.observation_spaces[self.index],)
-        self.action_spaces = (env.action_spaces[self.index],)
+        self.agents: tuple[str, ...] = (learner,)
+        self.observation_spaces: tuple[spaces.Box, ...] = (env.observation_spaces[self.index],)
+        self.action_spaces: tuple[spaces.Space[Any], ...] = (env.action_spaces[self.index],)
         self.n_steps = 0
         self._seen: Observations = ()
 
@@ -72,7 +74,8 @@ class FixedOthers:
         Raises
         ------
         ValueError
-            If copies start anew at different times and one of the others has a memory.
+            If copies start anew at different times and one of the others has a memory that
+            cannot.
         """
         chosen = [
             self.others[agent].act(seen) if agent in self.others else actions[0]
@@ -116,17 +119,21 @@ class FixedOthers:
         return (mine,)
 
     def _begin(self, has_restarted: npt.NDArray[np.bool_]) -> None:
-        policies = list(self.others.values())
         if has_restarted.all():
-            begin_all(policies, self.n_envs)
-        elif has_restarted.any() and any(isinstance(p, StatefulPolicy) for p in policies):
-            raise ValueError(
-                f"{has_restarted.sum()} of {self.n_envs} copies started anew: policies that "
-                "remember need copies that start together; use one copy, or policies without memory"
-            )
+            begin_all(list(self.others.values()), self.n_envs)
+        elif has_restarted.any():
+            for agent, policy in self.others.items():
+                if isinstance(policy, RestartablePolicy):
+                    policy.begin_some(has_restarted)
+                elif isinstance(policy, StatefulPolicy):
+                    raise ValueError(
+                        f"{has_restarted.sum()} of {self.n_envs} copies started anew, and the "
+                        f"policy of {agent!r}, a {type(policy).__name__}, remembers, but has no "
+                        "begin_some; use one copy, or another policy"
+                    )
 
 
-def _find_restarts(result: Transition) -> npt.NDArray[np.bool_]:
+def _find_restarts(result: Outcome) -> npt.NDArray[np.bool_]:
     """Copies that show the first observations of another episode, shape (n_envs,).
 
     Where all agents have ended some environments wait for the clock: then nothing differs.

@@ -78,6 +78,10 @@ class LearntActor:
         """Forget all; `n` episodes start, side by side."""
         self._hidden = torch.zeros(n, self._network.hidden_size)
 
+    def begin_some(self, episodes: npt.NDArray[np.bool_]) -> None:
+        """Forget those episodes, an array of shape (n,) after `begin(n)`; the others go on."""
+        self._hidden = torch.where(torch.as_tensor(episodes)[:, None], 0.0, self._hidden)
+
     def act(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """Actions of `n` episodes.
 

@@ -96,7 +96,7 @@ def train_maddpg(
     )
     rng = derive_rng(seed, "maddpg", "draws")
     parts: tuple[Any, ...] = (env, learner, replay, noise)
-    due = set(np.linspace(0, n_steps, settings.n_evaluations).round().astype(int).tolist())
+    due = set(np.linspace(n_steps, 0, settings.n_evaluations).round().astype(int).tolist())
     now = begin(env, derive_seed(seed, "maddpg", "env"))
     curve: list[tuple[int, str, float]] = []
     first, n_episodes, path, is_resumed = 0, 0, None, False

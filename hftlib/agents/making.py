@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from hftlib.agents.orders import (
-    TICKS,
     Actions,
     FloatArray,
     Observations,
@@ -22,7 +21,7 @@ from hftlib.agents.orders import (
     quote_action,
     read,
 )
-from hftlib.envs.roles import Maker
+from hftlib.envs.roles import TICKS, Maker
 
 
 def avellaneda_stoikov_quotes(

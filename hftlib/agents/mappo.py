@@ -124,6 +124,8 @@ def train_mappo(
             if update < n_updates:
                 now = _collect(env, learners, now)
                 list(pool.map(Learner.estimate, learners))
+                for learner in learners:
+                    learner.anneal(update / n_updates)
                 # These tasks share nothing that they write. Critics first: they take longer.
                 tasks = [learner.fit_critic for learner in learners]
                 tasks += [learner.fit_actor for learner in learners]

@@ -48,6 +48,7 @@ class MAPPOSettings:
     n_minibatches: int = 1  # of a pass; whole sequences with a memory
     actor_learning_rate: float = 5e-4
     critic_learning_rate: float = 5e-4
+    anneals_learning_rates: bool = False  # linearly, to 0 at the end of the training
     gamma: float = 0.99  # discount a step
     gae_lambda: float = 0.95  # 0: one-step advantages, 1: returns less values
     clip_range: float = 0.2  # of the ratio of new to old probabilities, around 1
@@ -133,6 +134,12 @@ class Learner:
         self.actor_memory = torch.zeros(n_lanes, self.actor.hidden_size, device=device)
         self.critic_memory = torch.zeros(n_lanes, self.critic.hidden_size, device=device)
         self.begin_rollout()
+
+    def anneal(self, progress: float) -> None:
+        """Set the learning rates for this share of the training, 0 to 1."""
+        left = 1 - progress if self.settings.anneals_learning_rates else 1.0
+        self.actor_optimiser.param_groups[0]["lr"] = left * self.settings.actor_learning_rate
+        self.critic_optimiser.param_groups[0]["lr"] = left * self.settings.critic_learning_rate
 
     def begin_rollout(self) -> None:
         """Keep the memories that the sequences of this rollout start from."""

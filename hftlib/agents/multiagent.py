@@ -17,19 +17,40 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 
-class Transition(NamedTuple):
-    """One step of every copy.
+class Outcome(Protocol):
+    """One step of every copy: a `Transition`, or a tuple that has more in it."""
 
-    observations, state : the next ones, or the first of the next episode where
-        the copy has ended; state has shape (n_envs, state_size), float32.
-    rewards : float64 array of shape (n_envs, n_agents)
-    terminated : bool array of shape (n_envs, n_agents)
-        Whether the agent is at an end of its own, now or since an earlier step.
-    truncated : bool array of shape (n_envs,)
-        Whether the clock has ended the episode of the copy.
-    final_observations, final_state : as `observations` and `state`
-        The last ones of the copies that ended; elsewhere equal to those.
-    """
+    @property
+    def observations(self) -> Observations:
+        """The next ones, or the first of the next episode where the copy has ended."""
+
+    @property
+    def state(self) -> FloatArray:
+        """As the observations, shape (n_envs, state_size)."""
+
+    @property
+    def rewards(self) -> npt.NDArray[np.float64]:
+        """Shape (n_envs, n_agents)."""
+
+    @property
+    def terminated(self) -> BoolArray:
+        """Whether the agent is at an end of its own, now or before, shape (n_envs, n_agents)."""
+
+    @property
+    def truncated(self) -> BoolArray:
+        """Whether the clock has ended the episode of the copy, shape (n_envs,)."""
+
+    @property
+    def final_observations(self) -> Observations:
+        """The last ones of the copies that ended; elsewhere equal to `observations`."""
+
+    @property
+    def final_state(self) -> FloatArray:
+        """As the final observations."""
+
+
+class Transition(NamedTuple):
+    """An `Outcome`, which tells what its parts are."""
 
     observations: Observations
     state: FloatArray
@@ -52,7 +73,7 @@ class MultiAgentEnv(Protocol):
     def reset(self, seed: int | None = None) -> tuple[Observations, FloatArray]:
         """Start every copy; without a seed, the next episodes of the same course."""
 
-    def step(self, actions: Sequence[npt.NDArray[Any]]) -> Transition:
+    def step(self, actions: Sequence[npt.NDArray[Any]]) -> Outcome:
         """Take one action an agent: shape (n_envs, n) of a Box or MultiDiscrete, (n_envs,) else.
 
         A copy whose agents have all ended, or that the clock has ended, is reset in the same step.

@@ -23,11 +23,11 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecEnv
 
 from hftlib.agents.policy import play
 from hftlib.compute import hash_sources
 from hftlib.data.panel import BarPanel
+from hftlib.envs.stable import StableVecEnv
 from hftlib.envs.trading import TradingRules, TradingVecEnv
 from hftlib.paths import replace_file
 from hftlib.portfolio import measures
@@ -133,7 +133,7 @@ def train_ppo(
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    env = _Adapter(TradingVecEnv(train, rules, settings.n_envs), settings.reward_scale)
+    env = StableVecEnv(TradingVecEnv(train, rules, settings.n_envs), settings.reward_scale)
     model = PPO(
         "MlpPolicy",
         env,
@@ -155,7 +155,7 @@ def train_ppo(
         checkpoint = scratch / f"{_fingerprint(splits, rules, settings, seed)}.pt"
     recorder = _Recorder(splits, rules, settings, checkpoint)
     if checkpoint is not None and checkpoint.exists():
-        recorder.resume(model, env)
+        recorder.resume(model)
     remaining = settings.total_steps - model.num_timesteps
     if remaining > 0:
         try:
@@ -166,50 +166,6 @@ def train_ppo(
             raise recorder.divergence(model.num_timesteps) from error
         recorder.record(model)
     return Trained(seed, _weights(model), recorder.curve)
-
-
-class _Adapter(VecEnv):
-    """`TradingVecEnv` as Stable-Baselines3 wants it; rewards times `reward_scale`."""
-
-    def __init__(self, env: TradingVecEnv, reward_scale: float) -> None:
-        self.env = env  # before super(), which asks it for its render mode
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-        self._reward_scale = reward_scale
-        self._actions = np.zeros(env.num_envs, dtype=np.int64)
-
-    def reset(self) -> npt.NDArray[np.float32]:
-        seed = self._seeds[0]
-        self._reset_seeds()
-        return self.env.reset(seed=seed)[0]
-
-    def step_async(self, actions: npt.NDArray[np.int64]) -> None:
-        self._actions = actions
-
-    def step_wait(self) -> Any:
-        observations, rewards, terminated, truncated, info = self.env.step(self._actions)
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        ended = terminated | truncated
-        for i in np.flatnonzero(ended):
-            infos[i] = {
-                "terminal_observation": info["final_obs"][i],
-                "TimeLimit.truncated": bool(truncated[i]),
-            }
-        return observations, (rewards * self._reward_scale).astype(np.float32), ended, infos
-
-    def close(self) -> None:
-        self.env.close()
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise AttributeError(f"{attr_name}: the copies share one state and have no attributes")
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        raise AttributeError(f"{method_name}: the copies share one state and have no methods")
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        return [False] * len(list(self._get_indices(indices)))
 
 
 class _Recorder(BaseCallback):
@@ -269,15 +225,15 @@ class _Recorder(BaseCallback):
             f"reward_scale. Last good checkpoint: {self.checkpoint}"
         )
 
-    def resume(self, model: PPO, env: _Adapter) -> None:
+    def resume(self, model: Any) -> None:
         assert self.checkpoint is not None
         saved = torch.load(self.checkpoint, weights_only=False)
         model.policy.load_state_dict(saved["policy"])
         model.policy.optimizer.load_state_dict(saved["optimizer"])
         model.num_timesteps, model._n_updates = saved["num_timesteps"], saved["n_updates"]
         model._last_obs, model._last_episode_starts = saved["last"]
-        env.env.load_state(saved["env"])
-        env._reset_seeds()
+        model.env.env.load_state(saved["env"])
+        model.env._reset_seeds()
         torch.set_rng_state(saved["torch"])
         np.random.set_state(saved["numpy"])  # noqa: NPY002 - Stable-Baselines3 shuffles with it
         self.curve = [CurvePoint(*point) for point in saved["curve"]]

@@ -1,19 +1,14 @@
 """From the ticks and lots of a strategy to the numbers of its role, and back.
 
-Each map is the inverse of the one in `envs.roles`. A distance is cut short by
-`SLACK_TICKS`: prices are rounded away from the mid, and a whole distance in
-float32 would else land a tick too far now and then. Two strategies need no
-more than this: `NoOrders` and `RandomOrders`.
+Each map is the inverse of the one in `envs.roles`. Two strategies need no more
+than this: `NoOrders` and `RandomOrders`.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from hftlib.envs.roles import NO_SIZE, NO_TRADE, Executor, Maker, Role, Taker
+from hftlib.envs.roles import LOG_LOTS, NO_SIZE, NO_TRADE, Executor, Maker, Role, Taker
 
-TICKS = 10.0  # a distance or a change of the mid of 1 in an observation
-LOG_LOTS = 10.0  # log1p(lots) of 1 in an observation
-SLACK_TICKS = 1e-3
 MIN_OFFSET_TICKS = 0.5
 
 Observations = npt.NDArray[np.float32]
@@ -87,8 +82,8 @@ def quote_action(
     """
     bid_lots = np.where(np.isfinite(bid_ticks), bid_lots, 0)
     ask_lots = np.where(np.isfinite(ask_ticks), ask_lots, 0)
-    bid = np.where(np.isfinite(bid_ticks), bid_ticks, role.max_offset_ticks) - SLACK_TICKS
-    ask = np.where(np.isfinite(ask_ticks), ask_ticks, role.max_offset_ticks) - SLACK_TICKS
+    bid = np.where(np.isfinite(bid_ticks), bid_ticks, role.max_offset_ticks)
+    ask = np.where(np.isfinite(ask_ticks), ask_ticks, role.max_offset_ticks)
     skew = np.clip((ask - bid) / 2, -role.max_skew_ticks, role.max_skew_ticks)
     columns = (
         offset_to_action(bid + skew, role.max_offset_ticks),
@@ -105,7 +100,7 @@ def slice_action(role: Executor, depth_ticks: FloatArray, lots: FloatArray) -> A
 
     Both of shape (n,); the result has shape (n, 2), float32.
     """
-    aggressiveness = np.clip((SLACK_TICKS - depth_ticks) / role.reach_ticks, -1, 1)
+    aggressiveness = np.clip(-depth_ticks / role.reach_ticks, -1, 1)
     columns = (aggressiveness, lots_to_action(lots, role.max_slice))
     return np.stack(columns, axis=1).astype(np.float32)
 

@@ -37,7 +37,7 @@ class ParallelCopies:
     ------
     ValueError
         If observations are of another kind; on a step, if an agent is truncated
-        while others of its copy go on, for which `Transition` has no place.
+        while others of its copy go on, for which `Outcome` has no place.
     """
 
     def __init__(self, make: Callable[[], ParallelEnv[str, Any, Any]], n_envs: int) -> None:

@@ -6,8 +6,8 @@ A policy of one's own is a class with this one method:
         def act(self, observations):
             return np.ones(len(observations), dtype=np.int64)
 
-In the multi-agent market it reads what it sees by name, and `agents.orders`
-turns prices and lots into actions:
+In the multi-agent market it reads what it sees by name, distances in units of
+`envs.roles.TICKS`, and `agents.orders` turns prices and lots into actions:
 
     class JoinTheBest:
         def __init__(self, role):
@@ -45,6 +45,14 @@ class StatefulPolicy(Policy, Protocol):
 
     def begin(self, n: int) -> None:
         """Forget all: n episodes start, side by side."""
+
+
+@runtime_checkable
+class RestartablePolicy(StatefulPolicy, Protocol):
+    """A policy that can also forget single episodes, while the others go on."""
+
+    def begin_some(self, episodes: npt.NDArray[np.bool_]) -> None:
+        """Forget these: an array of shape (n,), true where an episode starts."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlib.agents.orders import (
-    TICKS,
     Actions,
     FloatArray,
     Observations,
@@ -16,7 +15,7 @@ from hftlib.agents.orders import (
     read,
     trade_action,
 )
-from hftlib.envs.roles import Taker
+from hftlib.envs.roles import TICKS, Taker
 
 
 class _Directional:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from hftlib.agents.fixed_others import FixedOthers
 from hftlib.agents.learnt import LearntActor, Trained, Weights
 from hftlib.agents.maddpg import MADDPGSettings, train_maddpg
 from hftlib.agents.mappo import MAPPOSettings, train_mappo
-from hftlib.agents.multiagent import MultiAgentEnv
 from hftlib.agents.orders import NoOrders
 from hftlib.agents.policy import Policy
 from hftlib.agents.rollout import play_market
@@ -87,14 +86,16 @@ def train_team(
             for name, values in measures.items()
         }
 
-    env = cast(MultiAgentEnv, scene.build(n_envs, prices_at_value=True))
+    # One process a core leaves none for threads.
+    threads = {"n_threads": 1} if isinstance(settings, MAPPOSettings) else {}
     return _trainer(settings)(
-        env,
+        scene.build(n_envs, prices_at_value=True),
         settings,
         seed,
         evaluate=evaluate,
         scratch=scratch,
         fingerprint=json.dumps([str(scene), curve_seed, n_curve_worlds]),
+        **threads,
     )
 
 

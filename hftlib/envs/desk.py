@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlib.compute import compile_kernel
-from hftlib.envs.roles import EXECUTOR, MAKER, NO_SIZE, NO_TRADE
+from hftlib.envs.roles import EXECUTOR, MAKER, NO_SIZE, NO_TRADE, SLACK_TICKS
 from hftlib.market.draws import Stream, uniform
 from hftlib.market.ladder import wide
 from hftlib.market.matching import (
@@ -154,6 +154,14 @@ def place(
 
 
 @compile_kernel
+def round_price(price: float, side: int) -> int:
+    """Whole ticks of a bid (side 1) or an ask, away from the other side but for the slack."""
+    if side > 0:
+        return math.floor(price + SLACK_TICKS)
+    return math.ceil(price - SLACK_TICKS)
+
+
+@compile_kernel
 def quote(
     action: npt.NDArray[np.float64],
     view: npt.NDArray[np.float64],
@@ -163,12 +171,10 @@ def quote(
 ) -> int:
     """Price of a maker's bid or ask: away from the mid, and never through the other side."""
     offset = 0.5 + (action[0 if side > 0 else 1] + 1.0) / 2.0 * reach
-    price = view[MID] + action[4] * skew - side * offset
+    wanted = round_price(view[MID] + action[4] * skew - side * offset, side)
     if side > 0:
-        wanted = math.floor(price)
-        return int(min(wanted, view[ASK] - 1.0) if view[ASK] > 0 else wanted)
-    wanted = math.ceil(price)
-    return int(max(wanted, view[BID] + 1.0) if view[BID] > 0 else wanted)
+        return min(wanted, int(view[ASK]) - 1) if view[ASK] > 0 else wanted
+    return max(wanted, int(view[BID]) + 1) if view[BID] > 0 else wanted
 
 
 @compile_kernel
@@ -201,9 +207,8 @@ def want(
         left = max(0, -side * position)
         if is_last:
             return MARKET, side, 1, left
-        price = view[MID] + side * action[0] * reach
-        whole = math.floor(price) if side > 0 else math.ceil(price)
-        return LIMIT, side, max(1, int(whole)), min(lots_of(action[1], size), left)
+        price = round_price(view[MID] + side * action[0] * reach, side)
+        return LIMIT, side, max(1, price), min(lots_of(action[1], size), left)
     touch = view[ASK] if side > 0 else view[BID]
     strength = side * action[0]
     if strength <= NO_TRADE or touch == 0:

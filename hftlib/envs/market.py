@@ -15,10 +15,11 @@ from pettingzoo import ParallelEnv
 
 from hftlib.envs.backends import Plan
 from hftlib.envs.desk import TERMS
-from hftlib.envs.market_batch import MarketTransition, MarketVecEnv, Observations
+from hftlib.envs.market_batch import MarketVecEnv
 from hftlib.envs.roles import MarketError, Role
 from hftlib.envs.rules import MarketSettings, RewardWeights, RiskLimits
 from hftlib.envs.settlement import LIMIT
+from hftlib.envs.transition import MarketTransition, Observations
 
 __all__ = ["MarketEnv", "MarketVecEnv"]
 

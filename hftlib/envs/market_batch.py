@@ -8,24 +8,16 @@ anybody's trades, the other agents' included.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
 from hftlib.compute import derive_seed
+from hftlib.envs.actions import ActionReader
 from hftlib.envs.backends import Books, Plan, Replayed, Task
-from hftlib.envs.desk import (
-    EQUITY,
-    FEES,
-    MID,
-    N_ACTIONS,
-    N_SLOTS,
-    TERMS,
-    Desk,
-    write_orders,
-)
+from hftlib.envs.desk import EQUITY, FEES, MID, N_SLOTS, TERMS, Desk, write_orders
 from hftlib.envs.roles import MARKET_OBSERVATION, N_LEVELS, MarketError, Role
 from hftlib.envs.rules import (
     MarketSettings,
@@ -36,33 +28,12 @@ from hftlib.envs.rules import (
     terms_of,
 )
 from hftlib.envs.settlement import LIMIT, open_desk, read_answers, settle
+from hftlib.envs.transition import MarketTransition, Observations, put_rows
 from hftlib.market.book import MESSAGE_FIELDS
 from hftlib.market.draws import open_streams
 from hftlib.market.matching import CASH, LOTS, MADE, POSITION, TOOK
 
-Observations = tuple[npt.NDArray[np.float32], ...]
 Accounts = dict[str, npt.NDArray[Any]]
-
-
-class MarketTransition(NamedTuple):
-    """One step of every copy; see `agents.multiagent.Transition`.
-
-    observations, final_observations : one array of shape (n_envs, n_inputs) an agent
-    state, final_state : float32 of shape (n_envs, state_size)
-    rewards : float64 of shape (n_envs, n_agents), currency
-    terminated : bool of shape (n_envs, n_agents), ended by a limit, now or before
-    truncated : bool of shape (n_envs,), the clock; the same for all copies
-    terms : float64 of shape (n_envs, n_agents, 5), the rewards by `desk.TERMS`
-    """
-
-    observations: Observations
-    state: npt.NDArray[np.float32]
-    rewards: npt.NDArray[np.float64]
-    terminated: npt.NDArray[np.bool_]
-    truncated: npt.NDArray[np.bool_]
-    final_observations: Observations
-    final_state: npt.NDArray[np.float32]
-    terms: npt.NDArray[np.float64]
 
 
 class MarketVecEnv:
@@ -86,10 +57,10 @@ class MarketVecEnv:
         Makes actions discrete: bins of `linspace(-1, 1, n_bins)`.
     prices_at_value : bool
         For training: the profit term is what a step's trades earn against the
-        value at its end, not the change of the equity. The value is a
-        martingale that no agent sees or moves, so this leaves out a noise of
-        mean 0, the value's moves times the position, and at the end of the
-        episode the position times the distance of the mid from the value.
+        value at its end, not the change of the equity; an agent's last one adds
+        its position times the distance of the mid from the value. The value is a
+        martingale that no agent sees or moves, so all that this leaves out is a
+        noise of mean 0: the value's moves times the position.
         Equity, accounts and limits stay as they are.
     auto_reset : bool
         Whether copies that are over are reset in the same step, and not by
@@ -119,8 +90,6 @@ class MarketVecEnv:
     ) -> None:
         if n_envs < 1:
             raise MarketError(f"n_envs is {n_envs}; expected at least 1")
-        if n_bins is not None and n_bins < 2:
-            raise MarketError(f"n_bins is {n_bins}; expected 2 or more, or None for continuous")
         self.market = MarketSettings() if market is None else market
         if prices_at_value and (
             self.market.mean_reversion_speed > 0 or isinstance(books, Replayed)
@@ -136,15 +105,11 @@ class MarketVecEnv:
         self.n_agents = len(roles)
         cast = list(self.roles.values())
         self._n_inputs = [len(role.observation_names) for role in cast]
-        self.observation_spaces = tuple(
+        self.observation_spaces: tuple[spaces.Box, ...] = tuple(
             spaces.Box(-LIMIT, LIMIT, (n,), np.float32) for n in self._n_inputs
         )
-        self.action_spaces: tuple[spaces.Space[Any], ...] = tuple(
-            spaces.Box(-1.0, 1.0, (len(role.action_names),), np.float32)
-            if n_bins is None
-            else spaces.MultiDiscrete([n_bins] * len(role.action_names))
-            for role in cast
-        )
+        self._actions = ActionReader(self.roles, n_envs, n_bins)
+        self.action_spaces = self._actions.spaces
         n_own = sum(len(role.own_observation) for role in cast)
         self.state_size = len(MARKET_OBSERVATION) + n_own + 1
         plan = self.market.simulated() if books is None else books
@@ -158,8 +123,6 @@ class MarketVecEnv:
         n_messages = N_SLOTS * self.n_agents
         self._messages = np.zeros((n_envs, n_messages, len(MESSAGE_FIELDS)), dtype=np.int32)
         self._delays = np.zeros((n_envs, n_messages))
-        self._actions = np.zeros((n_envs, self.n_agents, N_ACTIONS))
-        self._bins = np.linspace(-1.0, 1.0, 1 if n_bins is None else n_bins)
         self.auto_reset, self._seed = auto_reset, 0
         self._episodes = np.full(n_envs, -1)
         self._steps = np.zeros(n_envs, dtype=np.int64)
@@ -225,7 +188,7 @@ class MarketVecEnv:
             raise MarketError(
                 f"copy {b} has ended after {self._steps[b]} steps; call reset() or restart()"
             )
-        self._read_actions(actions)
+        self._actions.read(actions, self._desk.is_alive)
         self._steps += 1
         self._final = None
         desk, messages, delays = self._desk, self._messages, self._delays
@@ -236,7 +199,7 @@ class MarketVecEnv:
                 self._cast,
                 self._terms,
                 books.accounts,
-                self._actions[part],
+                self._actions.values[part],
                 self._steps[part],
                 messages[part],
                 delays[part],
@@ -354,46 +317,6 @@ class MarketVecEnv:
             np.ascontiguousarray(seen[:, a, :n]) for a, n in enumerate(self._n_inputs)
         )
         return observations, state, terms
-
-    def _read_actions(self, actions: Sequence[npt.NDArray[Any]]) -> None:
-        if len(actions) != self.n_agents:
-            raise MarketError(
-                f"received actions of {len(actions)} agents; expected one array for each of "
-                f"{', '.join(self.agents)}"
-            )
-        for a, (name, space) in enumerate(zip(self.agents, self.action_spaces, strict=True)):
-            action = np.asarray(actions[a])
-            n = space.shape[0]  # type: ignore[index]
-            if action.shape != (self.n_envs, n):
-                raise MarketError(
-                    f"actions of {name!r} have shape {action.shape}; expected "
-                    f"({self.n_envs}, {n}): {', '.join(self.roles[name].action_names)}"
-                )
-            kinds, low, high = ("iu", 0, (self.n_bins or 0) - 1) if self.n_bins else ("f", -1, 1)
-            if action.dtype.kind not in kinds:
-                raise MarketError(
-                    f"actions of {name!r} are {action.dtype}; expected "
-                    f"{'whole numbers' if self.n_bins else 'floats'}"
-                )
-            is_alive = self._desk.is_alive[:, a]
-            good = ((action >= low) & (action <= high)).all(axis=1) | ~is_alive
-            if not good.all():
-                b = int(np.argmin(good))
-                raise MarketError(
-                    f"action of {name!r} in copy {b} is {action[b].tolist()}; expected "
-                    f"{n} numbers from {low} to {high}: clip it, and look for nan in the policy"
-                )
-            action = np.where(is_alive[:, None], action, 0)
-            self._actions[:, a, :n] = self._bins[action] if self.n_bins else action
-
-
-def put_rows(
-    rows: npt.NDArray[np.float32], where: npt.NDArray[np.bool_], new: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """A copy of the rows with new ones in the place of some."""
-    rows = rows.copy()
-    rows[where] = new
-    return rows
 
 
 def _cut(desk: Desk, part: slice) -> Desk:

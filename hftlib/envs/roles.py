@@ -11,8 +11,11 @@ from typing import ClassVar
 
 MAKER, EXECUTOR, TAKER = range(3)
 N_LEVELS = 3  # of the book in an observation
+TICKS = 10.0  # a distance or a change of the mid of 1 in an observation
+LOG_LOTS = 10.0  # log1p(lots) of 1 in an observation
 NO_SIZE = -0.8  # at or below it a size is 0, so that not to quote is no single point
 NO_TRADE = 0.2  # a taker's action of this size or less is none
+SLACK_TICKS = 1e-3  # a price so near to a whole tick is that: float32 actions err by half as much
 
 MARKET_OBSERVATION = (
     "spread",
@@ -57,8 +60,9 @@ class Maker:
     | 2, 3 | bid_size, ask_size | lots: 0 up to -.8, max_size at 1 |
     | 4 | skew | moves both prices by skew * max_skew_ticks |
 
-    Prices are rounded away from the mid. A quote whose price does not change
-    keeps its place in the queue, and its lots unless fewer are wanted.
+    Prices are rounded away from the mid, those within `SLACK_TICKS` of a whole
+    tick to it. A quote whose price does not change keeps its place in the queue,
+    and its lots unless fewer are wanted.
 
     Attributes
     ----------
@@ -130,8 +134,9 @@ class Executor:
     | 0 | aggressiveness | limit price: reach_ticks behind the mid at -1, through it at 1 |
     | 1 | slice | lots: 0 up to -.8, max_slice at 1; at most what is left |
 
-    A price beyond the best one trades at once; what is left of the order rests
-    until a step wants another price or none. Then it is cancelled.
+    Prices are rounded as a maker's. A price beyond the best one trades at once;
+    what is left of the order rests until a step wants another price or none.
+    Then it is cancelled.
 
     Attributes
     ----------

@@ -5,9 +5,10 @@ It is plain data, so that a process that trains gets it whole.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hftlib.envs.market import MarketEnv, MarketVecEnv
-from hftlib.envs.roles import Role
+from hftlib.envs.roles import Executor, Maker, Role, Taker
 from hftlib.envs.rules import MarketSettings, RewardWeights, RiskLimits
 from hftlib.market.flow import FlowParams
 from hftlib.market.presets import JAXLOB_FLOW
@@ -33,6 +34,36 @@ class MarketScene:
     risk: RiskLimits
     reward: RewardWeights
     flow: FlowParams = JAXLOB_FLOW
+
+    @classmethod
+    def from_values(
+        cls,
+        *,
+        maker: Mapping[str, Any],
+        executor: Mapping[str, Any],
+        taker: Mapping[str, Any],
+        market: Mapping[str, Any],
+        risk: Mapping[str, Any],
+        reward: Mapping[str, Any],
+    ) -> "MarketScene":
+        """The market of the reports, a maker, an executor and a taker, from values by name.
+
+        Each mapping has the fields of its class: Maker, Executor, Taker, MarketSettings,
+        RiskLimits and RewardWeights.
+
+        Raises
+        ------
+        TypeError
+            If a class has no field of that name.
+        MarketError
+            If a value is out of range.
+        """
+        return cls(
+            {"maker": Maker(**maker), "executor": Executor(**executor), "taker": Taker(**taker)},
+            MarketSettings(**market),
+            RiskLimits(**risk),
+            RewardWeights(**reward),
+        )
 
     def build(
         self, n_envs: int, *, n_threads: int = 1, prices_at_value: bool = False

@@ -38,7 +38,14 @@ from hftlib.envs.desk import (
     Desk,
     Terms,
 )
-from hftlib.envs.roles import EXECUTOR, MAKER, MARKET_OBSERVATION, N_LEVELS
+from hftlib.envs.roles import (
+    EXECUTOR,
+    LOG_LOTS,
+    MAKER,
+    MARKET_OBSERVATION,
+    N_LEVELS,
+    TICKS,
+)
 from hftlib.market.draws import uniform
 from hftlib.market.ladder import NONE, PRICE, QTY, find, read_depth, wide
 from hftlib.market.matching import (
@@ -51,7 +58,6 @@ from hftlib.market.matching import (
 )
 
 LIMIT = 10.0  # of every observation
-TICKS = 10.0  # that make one unit of a distance
 TREND_S = 30.0  # memory of the running mean of the mid
 VOLATILITY_S = 60.0  # memory of the running variance of its changes
 N_MARKET = len(MARKET_OBSERVATION)
@@ -66,7 +72,7 @@ def clip(value: float) -> float:
 @compile_kernel
 def log_lots(lots: float) -> float:
     """Lots on the scale of an observation, with their sign."""
-    return math.copysign(math.log1p(abs(lots)) / 10.0, lots)
+    return math.copysign(math.log1p(abs(lots)) / LOG_LOTS, lots)
 
 
 @compile_kernel
@@ -207,7 +213,9 @@ def earn(
     """Mark an agent to its mid, write the terms of its reward, and end it at its limits.
 
     With a `value` (ticks, or 0) the profit term is what the step's trades earned
-    against it; the equity stays as it is.
+    against it, and at the agent's end what its position is worth beyond it: in sum
+    the profit less that of the positions from moves of the value. The equity stays
+    as it is.
 
     Who is ended by the limits, and an executor with lots left at the end, closes
     at the far side of the spread and pays the fee.
@@ -242,8 +250,10 @@ def earn(
     risk = terms.unit * terms.decision_s * position * position / scale
     reward[PROFIT] = equity - money[EQUITY]
     if value > 0.0:
-        traded = (bought * value - paid) * terms.unit
-        reward[PROFIT] = traded - closing - (fees - money[FEES])
+        earned = bought * value - paid
+        if is_over or is_ruined:
+            earned += position * (view[MID] - value)
+        reward[PROFIT] = earned * terms.unit - closing - (fees - money[FEES])
     reward[INVENTORY] = -terms.lambda_inventory * risk
     reward[IMPACT] = terms.lambda_impact * min(captured, 0.0)
     reward[SPREAD] = terms.lambda_spread * max(captured, 0.0)

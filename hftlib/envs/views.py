@@ -18,9 +18,10 @@ from gymnasium.vector.utils import batch_space
 
 from hftlib.envs.backends import Plan
 from hftlib.envs.desk import TERMS
-from hftlib.envs.market_batch import MarketVecEnv, put_rows
+from hftlib.envs.market_batch import MarketVecEnv
 from hftlib.envs.roles import Executor, Maker, MarketError, Role
 from hftlib.envs.rules import MarketSettings, RewardWeights, RiskLimits
+from hftlib.envs.transition import put_rows
 
 Observation = npt.NDArray[np.float32]
 Action = npt.NDArray[Any]

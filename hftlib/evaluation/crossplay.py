@@ -11,14 +11,13 @@ reinforcement learning, NeurIPS 30 (joint-policy correlation); Timbers et al.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from hftlib.agents.fixed_others import FixedOthers
-from hftlib.agents.multiagent import MultiAgentEnv
 from hftlib.agents.policy import Policy
 from hftlib.agents.rollout import MarketRollout, play_market
 from hftlib.envs import MarketVecEnv
@@ -191,7 +190,7 @@ def exploitability(
     """
     others = {agent: policy for agent, policy in policies.items() if agent != learner}
     training = make_env() if make_course is None else make_course()
-    course = FixedOthers(cast(MultiAgentEnv, training), learner, others)
+    course = FixedOthers(training, learner, others)
     response = train(course)
     env = make_env()
     values = []

@@ -325,37 +325,3 @@ def estimates_figure(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figur
     figure.update_yaxes(categoryorder="array", categoryarray=order)
     figure.update_layout(height=180 + 46 * len(strategies), margin={"l": 150, "b": 80})
     return figure
-
-
-def profile_figure(seconds: pd.DataFrame) -> go.Figure:
-    """Where the time of a training goes: one stacked bar a row, seconds, shares printed.
-
-    Parameters
-    ----------
-    seconds : frame of shape (n_trainings, n_parts)
-        Index and columns are names; nan where a training has no such part.
-    """
-    seconds = seconds.fillna(0.0)  # Plotly stacks traces with gaps in another order
-    total = seconds.sum(axis=1)
-    figure = go.Figure()
-    for number, part in enumerate(seconds):
-        share = seconds[part] / total
-        figure.add_bar(
-            y=[label(str(name)) for name in seconds.index],
-            x=seconds[part],
-            orientation="h",
-            name=label(str(part)),
-            marker={"color": CYCLE[number % len(CYCLE)]},
-            text=[f"{x:.0%}" if x >= 0.04 else "" for x in share],
-            textposition="inside",
-            insidetextanchor="middle",
-        )
-    figure.update_layout(
-        barmode="stack",
-        height=150 + 46 * len(seconds),
-        margin={"l": 110},
-        legend={"traceorder": "normal"},
-    )
-    figure.update_xaxes(title="wall-clock time, s")
-    figure.update_yaxes(autorange="reversed")
-    return figure

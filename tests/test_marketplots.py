@@ -143,15 +143,6 @@ def test_published_values_stand_beside_ours():
     assert len(bare.data) == 2
 
 
-def test_shares_of_a_training_add_up():
-    seconds = pd.DataFrame(
-        {"environment": [30.0, 10.0], "learning": [70.0, np.nan]}, index=["mappo", "maddpg"]
-    )
-    figure = marketplots.profile_figure(seconds)
-    assert [list(trace.x) for trace in figure.data] == [[30, 10], [70, 0]]
-    assert [list(trace.text) for trace in figure.data] == [["30%", "100%"], ["70%", ""]]
-
-
 def test_every_figure_names_its_axes():
     matrix = pd.DataFrame(
         [("a", "a", "maker", 1.0, 0.0, 2.0)],

@@ -125,7 +125,7 @@ def read_params(name: str) -> set[str]:
         )
         if match and match[2] in Params.model_fields[match[1]].annotation.model_fields:
             used.add(f"{match[1]}.{match[2]}")
-    whole = re.findall(r"= params\.(\w+)$|params\.(\w+)\.model_dump", text, flags=re.M)
+    whole = re.findall(r"[=:] params\.(\w+)(?=[,}]|$)|params\.(\w+)\.model_dump", text, flags=re.M)
     sections = {a or b for a, b in whole} - {"paths"}
     return sections | {key for key in used if key.split(".")[0] not in sections}
 

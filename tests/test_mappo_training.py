@@ -31,6 +31,23 @@ def test_one_seed_gives_one_set_of_weights_whatever_the_number_of_threads(varian
     assert not same(one.weights, other.weights)
 
 
+def test_annealed_rates_fall_from_those_of_the_settings_to_nothing():
+    annealed = replace(QUICK, anneals_learning_rates=True)
+    (learner, _), _ = play_and_learn(Targets(), annealed, 1)
+    before = learner.export_actors()
+    for progress, is_same in ((1.0, True), (0.5, False)):
+        learner.anneal(progress)
+        learner.fit_actor()
+        assert same(learner.export_actors(), before) == is_same
+    for n_rollouts, is_same in ((1, True), (2, False)):
+        length = {"total_steps": n_rollouts * Targets().n_envs * QUICK.n_steps}
+        weights = [
+            train_mappo(Targets(), replace(settings, **length), 3, device="cpu").weights
+            for settings in (QUICK, annealed)
+        ]
+        assert same(*weights) == is_same
+
+
 class StoppedError(Exception):
     pass
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import textwrap
 import tomllib
 from functools import reduce
 
@@ -46,6 +47,20 @@ def test_every_command_of_the_readme_exists():
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), flags=re.M)
     for command in re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()):
         assert command in targets
+
+
+README_EXAMPLES = re.findall(
+    r"^ *```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.M | re.S
+)
+
+
+@pytest.mark.parametrize("example", README_EXAMPLES, ids=range(len(README_EXAMPLES)))
+def test_examples_of_the_readme_run(example):
+    exec(textwrap.dedent(example), {"__name__": "example"})
+
+
+def test_the_readme_has_examples():
+    assert len(README_EXAMPLES) >= 2
 
 
 def test_versions_agree():

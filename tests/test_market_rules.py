@@ -111,7 +111,7 @@ def test_an_executor_sends_at_most_what_is_left():
     assert orders_of(env, 1) == {1: (9_997, 10)}
 
 
-@pytest.mark.parametrize("action", [0.2, -0.2, 0.0, 0.1999])
+@pytest.mark.parametrize("action", [0.2, np.float32(0.2), -0.2, 0.0, 0.1999])
 def test_a_taker_s_small_action_is_none(action):
     env = open_still({"taker": TAKER})
     env.step([np.array([[action]])])

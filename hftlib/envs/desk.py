@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlib.compute import compile_kernel
-from hftlib.envs.roles import EXECUTOR, MAKER, NO_SIZE, NO_TRADE, SLACK_TICKS
+from hftlib.envs.roles import EXECUTOR, MAKER, NO_SIZE, NO_TRADE, SLACK, SLACK_TICKS
 from hftlib.market.draws import Stream, uniform
 from hftlib.market.ladder import wide
 from hftlib.market.matching import (
@@ -110,11 +110,10 @@ class Desk(NamedTuple):
 
 
 @compile_kernel
-def lots_of(action: float, size: int) -> int:
-    """Lots that a size in [-1, 1] asks for."""
-    if action <= NO_SIZE:
-        return 0
-    return max(1, round((action - NO_SIZE) / (1.0 - NO_SIZE) * size))
+def lots_of(action: float, size: int, nothing: float = NO_SIZE) -> int:
+    """Lots that an action in (`nothing`, 1] asks for; one at `nothing` or below asks for none."""
+    share = (action - nothing) / (1.0 - nothing)
+    return max(1, round(share * size)) if share > SLACK else 0
 
 
 @compile_kernel
@@ -210,11 +209,10 @@ def want(
         price = round_price(view[MID] + side * action[0] * reach, side)
         return LIMIT, side, max(1, price), min(lots_of(action[1], size), left)
     touch = view[ASK] if side > 0 else view[BID]
-    strength = side * action[0]
-    if strength <= NO_TRADE or touch == 0:
+    if touch == 0:
         return IOC, side, 1, 0
-    qty = max(1, round((strength - NO_TRADE) / (1.0 - NO_TRADE) * size))
-    return IOC, side, max(1, int(touch) + side * int(reach)), min(qty, room)
+    qty = min(lots_of(side * action[0], size, NO_TRADE), room)
+    return IOC, side, max(1, int(touch) + side * int(reach)), qty
 
 
 @compile_kernel

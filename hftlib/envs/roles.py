@@ -15,6 +15,7 @@ TICKS = 10.0  # a distance or a change of the mid of 1 in an observation
 LOG_LOTS = 10.0  # log1p(lots) of 1 in an observation
 NO_SIZE = -0.8  # at or below it a size is 0, so that not to quote is no single point
 NO_TRADE = 0.2  # a taker's action of this size or less is none
+SLACK = 1e-6  # of an action: 0.2 as a float32 is a little more
 SLACK_TICKS = 1e-3  # a price so near to a whole tick is that: float32 actions err by half as much
 
 MARKET_OBSERVATION = (

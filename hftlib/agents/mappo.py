@@ -12,7 +12,7 @@ multi-agent games, arXiv 2103.01955; Schulman et al. (2017), arXiv 1707.06347.
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,10 @@ def train_mappo(
                 learner.load_state(state)
             logger.info("resumed at step %d", first_update * rollout_steps)
 
-    with ThreadPoolExecutor(os.cpu_count() if n_threads is None else n_threads) as pool:
+    n_threads = os.cpu_count() if n_threads is None else n_threads
+    with ThreadPoolExecutor(n_threads) as pool:
+        # One thread alone is faster without a pool: glibc returns a pool thread's memory eagerly.
+        each: Callable[..., Iterable[Any]] = map if n_threads == 1 else pool.map
         for update in range(first_update, n_updates + 1):
             step = update * rollout_steps
             if not all(learner.is_finite() for learner in learners):
@@ -123,14 +126,14 @@ def train_mappo(
                     save_checkpoint(path, settings, state)
             if update < n_updates:
                 now = _collect(env, learners, now)
-                list(pool.map(Learner.estimate, learners))
+                list(each(Learner.estimate, learners))
                 for learner in learners:
                     learner.anneal(update / n_updates)
                 # These tasks share nothing that they write. Critics first: they take longer.
                 tasks = [learner.fit_critic for learner in learners]
                 tasks += [learner.fit_actor for learner in learners]
                 diagnostics = {}
-                for part in pool.map(lambda task: task(), tasks):
+                for part in each(lambda task: task(), tasks):
                     diagnostics |= part
                 for learner in learners:
                     learner.end_rollout()

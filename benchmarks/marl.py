@@ -5,7 +5,7 @@ and both final policies, without exploration, play the same episodes. Each
 training is a process of one thread. What it gave stays in `.cache/marl`, named
 after its settings and its code, so that a run that was stopped goes on.
 `market`: the speed of both MAPPO on our market environment (`training.py`).
-The figures replace their namesakes in `reports/benchmarks.json`.
+The figures of a part replace its former ones in `reports/benchmarks.json`.
 """
 
 import argparse
@@ -111,9 +111,9 @@ def find_sources(side: str) -> list[Path]:
     learners = [
         Path(str(module.__file__))
         for name, module in sys.modules.items()
-        if name.startswith(("hftlib.agents.", "hftlib.models."))
+        if name.startswith(("hftlib.agents.", "hftlib.models.")) or name == "hftlib.compute"
     ]
-    return [here / "spread.py", *sorted(learners)]
+    return [here / "marl.py", here / "spread.py", *sorted(learners)]
 
 
 def run_training(side: str, algorithm: str, seed: int, python: str) -> dict[str, Any]:
@@ -189,6 +189,16 @@ def measure_spread(peers: str | None) -> list[Result]:
 
 
 PARTS = {"spread": measure_spread, "market": measure_market}
+# How the names of a part's figures begin; no figure of `python -m benchmarks` begins so.
+PREFIXES = {"spread": ("spread_",), "market": ("market_env_raw", "market_mappo")}
+
+
+def merge_figures(
+    figures: list[dict[str, Any]], part: str, results: list[Result]
+) -> list[dict[str, Any]]:
+    """The figures with those of a part replaced, the ones that it no longer has included."""
+    others = [figure for figure in figures if not figure["name"].startswith(PREFIXES[part])]
+    return others + [asdict(result) for result in results]
 
 
 def main() -> None:
@@ -205,9 +215,8 @@ def main() -> None:
     path = project_root() / "reports/benchmarks.json"
     for part in options.parts:
         results = PARTS[part](options.peers)
-        figures = {figure["name"]: figure for figure in read_json(path)} if path.exists() else {}
-        figures |= {result.name: asdict(result) for result in results}
-        write_json(path, list(figures.values()))
+        figures = read_json(path) if path.exists() else []
+        write_json(path, merge_figures(figures, part, results))
         print_table(results)
 
 

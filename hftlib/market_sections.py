@@ -40,7 +40,8 @@ class MarketRisk(Section):
 
 class MarketReward(Section):
     lambda_inventory: Annotated[Number, Field(ge=0)] = Field(
-        description="ticks that each lot of a full position costs a second"
+        description="lambda in the charge for q lots, lambda q^2 / q_max ticks a second; q_max is "
+        "max_inventory; for executors q is what is left, q_max the parent order"
     )
     lambda_impact: Annotated[Number, Field(ge=0)] = Field(
         description="weight of the price of taking; shapes learning only"
@@ -55,7 +56,7 @@ class MarketReward(Section):
 
 class MakerRole(Section):
     max_offset_ticks: Annotated[Number, Field(gt=0)] = Field(
-        description="farthest quote from the mid, less half a tick"
+        description="farthest quote from the mid before the skew, less half a tick"
     )
     max_size: Annotated[Integer, Field(ge=1)] = Field(description="lots of the largest quote")
     max_skew_ticks: Annotated[Number, Field(ge=0)] = Field(
@@ -102,7 +103,7 @@ class Environments(Section):
 class MultiAgent(Section):
     n_seeds: Annotated[Integer, Field(ge=2)] = Field(description="independent trainings")
     n_tuning_worlds: Annotated[Integer, Field(ge=2)] = Field(
-        description="training worlds on which the classical makers are tuned"
+        description="worlds, apart from all others, on which classical makers are tuned"
     )
     n_curve_worlds: Annotated[Integer, Field(ge=2)] = Field(
         description="worlds of each point of a learning curve"
@@ -110,12 +111,13 @@ class MultiAgent(Section):
     n_worlds: Annotated[Integer, Field(ge=2)] = Field(description="held-out worlds")
     risk_aversions: Annotated[
         tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=1), Distinct
-    ] = Field(description="gammas tried for Avellaneda and Stoikov's maker, 1 / tick")
+    ] = Field(description="gammas tried for Avellaneda and Stoikov's maker, 1 / tick a quote held")
     decays: Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=1), Distinct] = (
         Field(description="values of k tried, 1 / tick")
     )
     control_fee_bps: Annotated[Number, Field(ge=0, le=1000)] = Field(
-        description="fee on both sides of the control market, beyond its spread"
+        description="fee of makers and of takers on the control market; makes sense if twice it "
+        "exceeds the spread"
     )
     n_control_seeds: Annotated[Integer, Field(ge=2)] = Field(
         description="trainings on the control market"
@@ -131,6 +133,9 @@ class Budget(Section):
 
     n_envs: Annotated[Integer, Field(ge=1)] = Field(description="copies that train side by side")
     total_steps: Annotated[Integer, Field(ge=1)] = Field(description="environment steps a seed")
+    control_envs: Annotated[Integer, Field(ge=1)] = Field(
+        description="copies on the control market: few, for many updates, as the way is long"
+    )
     control_steps: Annotated[Integer, Field(ge=1)] = Field(
         description="environment steps of a training on the control market"
     )
@@ -140,12 +145,14 @@ class Budget(Section):
 
     def settings(self) -> dict[str, Any]:
         """The algorithm's own settings by name."""
-        return self.model_dump(exclude={"n_envs", "control_steps", "response_steps"})
+        return self.model_dump(
+            exclude={"n_envs", "control_envs", "control_steps", "response_steps"}
+        )
 
 
 class MAPPO(Budget):
     n_steps: Annotated[Integer, Field(ge=2)] = Field(
-        description="steps of a copy per update; whole episodes, since all copies start together"
+        description="steps of a copy per update; best whole episodes: all copies start together"
     )
     n_epochs: Annotated[Integer, Field(ge=1)] = Field(description="passes over each rollout")
     n_minibatches: Annotated[Integer, Field(ge=1)] = Field(description="of each pass")

@@ -222,7 +222,7 @@ def crossplay_figure(matrix: pd.DataFrame, role: str) -> go.Figure:
 
     Parameters
     ----------
-    matrix : frame as `evaluation.crossplay.crossplay_matrix` gives it
+    matrix : frame as `evaluation.crossplay.summarise_crossplay` gives it
     role : str
         A value of its column role. Pairings within a team are framed.
     """

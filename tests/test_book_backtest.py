@@ -13,7 +13,7 @@ from hftlib.envs import Executor, Maker, MarketError, MarketSettings, RewardWeig
 from hftlib.envs.scene import MarketScene
 from hftlib.evaluation import book_backtest, market_report
 from hftlib.evaluation.book_backtest import LESS_RIVAL, RISK
-from hftlib.evaluation.crossplay import crossplay_matrix
+from hftlib.evaluation.crossplay import play_crossplay, summarise_crossplay
 
 VALUES = {
     "maker": {},
@@ -108,14 +108,17 @@ def test_who_does_nothing_trades_no_lot_and_earns_nothing(played):
             assert (table[column] == 0).all(), column
 
 
-def test_a_strategy_against_itself_differs_by_exactly_0(summaries):
+NOTHING = [0.0, 0.0, 0.0]  # but for rounding
+
+
+def test_a_strategy_against_itself_differs_by_nothing(summaries):
     for agent, rival in book_backtest.RIVALS.items():
         for name in (rival, "mappo"):  # the rival under another name, and with seeds
             measure = f"risk_adjusted_profit{LESS_RIVAL}"
             gap = row(summaries[agent], name, measure)
-            assert (gap["value"], gap["low"], gap["high"]) == (0, 0, 0), (agent, name)
+            assert [gap[k] for k in ("value", "low", "high")] == pytest.approx(NOTHING), name
     gap = row(summaries["executor"], "mappo", f"shortfall_ticks{LESS_RIVAL}")
-    assert (gap["value"], gap["low"], gap["high"]) == (0, 0, 0)
+    assert [gap[k] for k in ("value", "low", "high")] == pytest.approx(NOTHING)
 
 
 def test_a_difference_is_that_of_the_means_and_paired_by_world(played, summaries):
@@ -187,7 +190,8 @@ def test_metrics_have_each_strategy_s_measures_and_no_nan(summaries):
 def test_crossplay_is_found_by_makers_others_and_role():
     team = classical_team(SCENE, gather()["maker"]["glft"][0])
     idle = {**team, "maker": NoOrders(SCENE.roles["maker"])}
-    matrix = crossplay_matrix(lambda: SCENE.build(3), {"glft": team, "idle": idle}, 4)
+    episodes = play_crossplay(lambda: SCENE.build(3), {"glft": team, "idle": idle}, 4)
+    matrix = summarise_crossplay(episodes)
     metrics = market_report.crossplay_to_metrics(matrix)
     assert metrics["idle"]["glft"]["maker"]["value"] == 0
     chosen = (matrix["makers"] == "glft") & (matrix["others"] == "idle")
@@ -236,13 +240,26 @@ def test_sentences_say_what_the_intervals_say():
         "mappo": market_report.merge_judgement(judgement(maker=WON, executor=LOST, taker=OPEN))
     }
     said = market_report.describe_verdicts(results, ["mappo"])
-    assert "makers beat Avellaneda and Stoikov's rule (+2.0 [1.0, 3.0])" in said
-    assert "executors do not beat the TWAP (-2.0 [-3.0, -1.0])" in said
-    assert "takers do not beat doing nothing" in said
-    said = market_report.describe_control(results, ["mappo"])
-    assert "none does: MAPPO makers -0.5 [-1.0, 0.0], untrained -9.0." in said
-    results["mappo"]["control"]["maker"]["low"] = 0.1
-    assert "a fault: MAPPO makers" in market_report.describe_control(results, ["mappo"])
+    assert "makers beat Avellaneda and Stoikov's rule (+2.0 [1.0, 3.0] currency an episode)" in said
+    assert "executors beat the TWAP (-2.0 [-3.0, -1.0] ticks a lot)" in said, "costs fell"
+    assert "takers are not told apart from doing nothing" in said
+    results["mappo"]["maker"]["risk_adjusted_profit"]["difference"] |= {"low": -3.0, "high": -1.0}
+    assert "makers lose to Ave" in market_report.describe_verdicts(results, ["mappo"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-1.0, 0.0, "end within noise of it"), (-1.0, -0.1, "go on losing"), (0.1, 1.0, "a fault")],
+)
+def test_learners_that_go_on_losing_do_not_pass_the_control(low, high, said):
+    results = judgement(maker=WON)
+    results["control"]["maker"] |= {"low": low, "high": high}
+    text = market_report.describe_control({"mappo": results}, ["mappo"])
+    assert f"MAPPO makers -0.5 [{low:.1f}, {high:.1f}], untrained -9.0 {said}" in text.replace(
+        "earn, which is ", ""
+    )
+    others = {"end within", "go on losing", "a fault"} - {said[:10], said}
+    assert not any(other in text for other in others)
 
 
 def test_the_table_counts_seeds_and_the_figure_has_the_differences():
@@ -256,7 +273,7 @@ def test_the_table_counts_seeds_and_the_figure_has_the_differences():
     assert table.loc["mappo maker, risk adjusted profit", "better seeds"] == "1 of 2"
     assert table.loc["mappo executor, shortfall ticks", "better seeds"] == "2 of 2", "costs fell"
     rows = market_report.verdict_rows(results, ["mappo"]).set_index("measure")
-    assert rows.loc["executor", ["value", "low", "high"]].tolist() == list(LOST)
+    assert rows.loc["executor", ["value", "low", "high"]].tolist() == [2.0, 1.0, 3.0], "saved"
     assert rows.loc["control maker", "value"] == -0.5
 
 

@@ -12,12 +12,13 @@ from hftlib.agents.catalogue import (
     make_stoikov,
 )
 from hftlib.agents.online import save_weights
-from hftlib.agents.rollout import play_market
+from hftlib.agents.rollout import play_market, risk_adjusted_profit
 from hftlib.agents.teams import (
     as_team,
     classical_team,
     load_team,
     make_settings,
+    save_team,
     train_response,
     train_team,
 )
@@ -37,9 +38,9 @@ TINY = {
 }
 
 
-def train(algo, scene=SCENE, seed=3):
+def train(algo, scene=SCENE, seed=3, **changes):
     settings = make_settings(algo, TINY[algo], hidden=(8,))
-    return train_team(scene, settings, seed, n_envs=2, curve_seed=50, n_curve_worlds=2)
+    return train_team(scene, settings, seed, n_envs=2, curve_seed=50, n_curve_worlds=2, **changes)
 
 
 @pytest.fixture(scope="module", params=["mappo", "maddpg"])
@@ -49,7 +50,7 @@ def trained(request):
 
 def test_a_team_is_trained_kept_and_loaded(trained, tmp_path):
     env = SCENE.build(2)
-    save_weights(tmp_path / "team.npz", trained.weights)
+    save_team(tmp_path / "team.npz", trained.weights, SCENE)
     kept, own = load_team(tmp_path / "team.npz", env), as_team(trained.weights, env)
     seen, _ = env.reset(1)
     for agent, observations in zip(env.agents, seen, strict=True):
@@ -60,6 +61,61 @@ def test_the_curve_has_the_profit_of_every_agent(trained):
     names = {name for step, name, _ in trained.curve if step == 0}
     wanted = {f"{a}/{m}" for a in SCENE.roles for m in ("profit", "risk_adjusted_profit")}
     assert wanted <= names
+
+
+def test_the_curve_leaves_shaping_out_of_the_risk_adjusted_profit():
+    scene = replace(SCENE, reward=RewardWeights(0.04, 0.1, 0.5, 0.0))
+    assert scene.reward.lambda_spread > 0
+    found = train("mappo", scene)
+    env = scene.build(2)
+    rollout = play_market(env, as_team(found.weights, env), 50)
+    curve = {name: value for step, name, value in found.curve if step == 48}
+    values = risk_adjusted_profit(rollout).mean(axis=0)
+    for agent, value in zip(rollout.agents, values, strict=True):
+        assert curve[f"{agent}/risk_adjusted_profit"] == pytest.approx(value)
+    assert np.abs(rollout.rewards.sum(axis=0).mean(axis=0) - values).max() > 1e-3
+
+
+def test_a_training_without_prices_at_the_value_has_rewards_and_a_checkpoint_of_its_own(tmp_path):
+    scene = replace(SCENE, market=replace(SCENE.market, volatility=0.2))
+    one = train("mappo", scene, scratch=tmp_path).weights
+    two = train("mappo", scene, scratch=tmp_path, prices_at_value=False).weights
+    assert any((one[name] != two[name]).any() for name in one)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"roles": {**SCENE.roles, "maker": Maker(max_offset_ticks=4.0)}},
+            r"roles\.maker\.max_offset_ticks=10\.0, not 4\.0",
+        ),
+        ({"risk": replace(SCENE.risk, max_inventory=300)}, r"risk\.max_inventory=200, not 300"),
+        ({"market": replace(SCENE.market, decision_ms=500)}, r"market\.decision_ms=1000, not 500"),
+        (
+            {"roles": {"maker": Maker(), "taker": Taker()}},
+            r"roles\.executor\.kind='executor', not 'absent'",
+        ),
+    ],
+)
+def test_a_team_of_another_scene_is_refused_with_the_field_that_differs(changes, message, tmp_path):
+    path = tmp_path / "team.npz"
+    save_team(path, {}, SCENE)
+    with pytest.raises(ValueError, match=rf"team\.npz was trained with {message}; retrain, or"):
+        load_team(path, replace(SCENE, **changes))
+
+
+def test_a_team_of_a_scene_of_numpy_s_numbers_loads_where_they_are_python_s(trained, tmp_path):
+    risk = replace(SCENE.risk, max_inventory=np.int64(200))
+    save_team(tmp_path / "team.npz", trained.weights, replace(SCENE, risk=risk).build(1))
+    assert load_team(tmp_path / "team.npz", SCENE).keys() == SCENE.roles.keys()
+
+
+def test_weights_that_do_not_say_where_they_were_trained_are_refused(trained, tmp_path):
+    save_weights(tmp_path / "team.npz", trained.weights)
+    with pytest.raises(ValueError, match=r"team\.npz does not say .*; write it by save_team\(\)"):
+        load_team(tmp_path / "team.npz", SCENE.build(1))
 
 
 def test_the_same_seed_trains_the_same_team():

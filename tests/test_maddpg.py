@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 
 from hftlib.agents import checkpoint, maddpg
-from hftlib.agents.checkpoint import name_checkpoint
+from hftlib.agents.checkpoint import describe_training, name_checkpoint
 from hftlib.agents.experience import Situation
 from hftlib.agents.learnt import LearntActor
 from hftlib.agents.maddpg import MADDPGSettings, train_maddpg
@@ -404,8 +404,8 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     env, other = Targets(8), replace(SMALL, tau=0.5)
     train_maddpg(env, SMALL, 0, scratch=tmp_path)
     (file,) = tmp_path.iterdir()
-    file.rename(name_checkpoint(tmp_path, "maddpg", env, other, 0, ""))
-    with pytest.raises(ValueError, match=r"tau=0\.005, not 0\.5; set tau back, or delete"):
+    file.rename(name_checkpoint(tmp_path, describe_training("maddpg", env, other, 0, "")))
+    with pytest.raises(ValueError, match=r"settings\.tau=0\.005, not 0\.5; set it back, or delete"):
         train_maddpg(env, other, 0, scratch=tmp_path)
 
 

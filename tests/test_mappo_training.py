@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hftlib.agents.checkpoint import load_checkpoint
+from hftlib.agents.checkpoint import describe_training, load_checkpoint
 from hftlib.agents.experience import begin
 from hftlib.agents.learnt import LearntActor
 from hftlib.agents.mappo import MAPPOSettings, train_mappo
@@ -93,12 +93,19 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path):
     assert len(list(tmp_path.glob("*.pt"))) == 5
 
 
-def test_a_checkpoint_loaded_under_other_settings_names_the_field_that_differs(tmp_path):
+def test_a_checkpoint_of_another_training_names_the_file_and_the_entry_that_differs(tmp_path):
     train_mappo(Targets(), QUICK, 3, scratch=tmp_path)
     (path,) = tmp_path.iterdir()
-    assert load_checkpoint(path, QUICK)["update"] == 4
-    with pytest.raises(ValueError, match=r"trained with gamma=0\.99, not 0\.5; set gamma back, or"):
-        load_checkpoint(path, replace(QUICK, gamma=0.5))
+    about = describe_training("mappo", Targets(), QUICK, 3, "")
+    assert load_checkpoint(path, about)["update"] == 4
+    for arguments, message in (
+        ((Targets(), replace(QUICK, gamma=0.5), 3, ""), r"settings\.gamma=0\.99, not 0\.5"),
+        ((Targets(), QUICK, 4, ""), "seed=3, not 4"),
+        ((Targets(), QUICK, 3, "calm"), "fingerprint='', not 'calm'"),
+        ((Targets(8), QUICK, 3, ""), r"n_envs=\d+, not 8"),
+    ):
+        with pytest.raises(ValueError, match=rf"{path.name} was trained with {message}; set it"):
+            load_checkpoint(path, describe_training("mappo", *arguments))
 
 
 def test_the_curve_has_evenly_spaced_points_and_looking_changes_nothing(caplog):

@@ -1,6 +1,7 @@
 """The multi-agent market on its simulated books: what holds for any actions."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -232,8 +233,24 @@ def test_a_profit_priced_at_the_value_leaves_out_what_positions_gain_from_its_mo
         np.testing.assert_array_equal(account["equity"], priced.accounts()["equity"])
         n_ended += ended.sum()
     assert n_ended == ended.size and one.terminated.any()
-    with pytest.raises(MarketError, match="prices_at_value needs a value that is a martingale"):
-        open_market(prices_at_value=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ({"reversion_hz": 0.001}, "has reversion_hz 0.001 and drift 0: set both to 0"),
+        ({"drift": -0.01}, "has reversion_hz 0 and drift -0.01: set both to 0"),
+    ],
+)
+def test_a_profit_is_priced_only_at_a_value_that_is_a_martingale(changes, seen):
+    market = MarketSettings(decision_ms=500.0, mean_reversion_speed=0.0)
+    plan = market.simulated()
+    biased = replace(plan, value=plan.value._replace(**changes))
+    with pytest.raises(MarketError, match=f"prices_at_value needs .*martingale.*{seen}"):
+        open_market(prices_at_value=True, market=market, books=biased)
+    with pytest.raises(MarketError, match="martingale"):
+        open_market(prices_at_value=True, books=None)
+    open_market(prices_at_value=True, books=plan)  # whatever the unused speed of the settings
 
 
 def test_lots_and_cash_are_conserved_over_all_owners():
@@ -519,10 +536,14 @@ def test_an_agent_that_has_ended_is_gone_and_its_actions_are_refused():
 
 def test_stepping_an_episode_that_is_over_or_has_not_begun_is_refused():
     env = open_single()
-    with pytest.raises(RuntimeError, match="call reset"):
-        env.step({})
+    actions = {name: space.sample() for name, space in env.action_spaces.items()}
+    message = "actions for slow, quick, executor, taker, but no agent is left: .* call reset"
+    with pytest.raises(RuntimeError, match=message):
+        env.step(actions)
     env.reset(seed=0)
     while env.agents:
-        env.step({name: env.action_space(name).sample() for name in env.agents})
-    with pytest.raises(RuntimeError, match="call reset"):
+        env.step({name: actions[name] for name in env.agents})
+    with pytest.raises(RuntimeError, match=message):
+        env.step(actions)
+    with pytest.raises(RuntimeError, match="actions for nobody, but no agent is left"):
         env.step({})

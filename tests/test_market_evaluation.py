@@ -5,7 +5,7 @@ import pytest
 
 from hftlib.agents.making import FixedSpread
 from hftlib.agents.orders import quote_action
-from hftlib.agents.rollout import play_market
+from hftlib.agents.rollout import play_market, risk_adjusted_profit
 from hftlib.envs import Executor, Maker, MarketSettings, MarketVecEnv, RiskLimits, Taker
 from hftlib.evaluation.execution import (
     arrival_price,
@@ -22,7 +22,6 @@ from hftlib.evaluation.making import (
     passive_share,
     path_table,
     quote_curve,
-    risk_adjusted_profit,
     trading_table,
 )
 from tests.toy_market import Constant, Counter, ToyMarket, make_rollout
@@ -231,19 +230,6 @@ def test_quote_curve_shows_a_linear_rule_as_it_is():
     np.testing.assert_array_equal(seen, before)
 
 
-def test_quote_curve_reads_bins_as_the_environment_does():
-    role = Maker(max_offset_ticks=10, max_skew_ticks=5)
-
-    class Middle:
-        def act(self, observations):
-            return np.tile([2, 4, 2, 0, 3], (len(observations), 1))
-
-    seen = np.zeros((2, len(role.observation_names)), dtype=np.float32)
-    row = quote_curve(Middle(), role, seen, np.array([0]), 100, n_bins=5).loc[0]
-    assert row["bid_offset"] == pytest.approx(5.5 - 2.5)
-    assert np.isnan(row["ask_offset"])  # size bin 0 is none
-
-
 def test_quote_curve_asks_a_policy_with_a_memory_as_at_the_start():
     role = Maker(max_offset_ticks=10)
 
@@ -423,8 +409,8 @@ def test_every_agent_needs_a_policy(env):
         play_market(env, {"maker": Random(5, 0)}, seed=0)
 
 
-def test_a_path_is_that_of_one_agent_and_episode(rollout):
-    path = path_table(rollout, "taker", 3)
-    np.testing.assert_array_equal(path["inventory"], rollout.position[:, 3, 2])
-    assert path["profit"].iloc[-1] == pytest.approx(rollout.profit[3, 2])
+def test_a_path_is_that_of_one_agent_in_the_first_episode(rollout):
+    path = path_table(rollout, "taker")
+    np.testing.assert_array_equal(path["inventory"], rollout.position[:, 0, 2])
+    assert path["profit"].iloc[-1] == pytest.approx(rollout.profit[0, 2])
     assert path["profit"].iloc[0] == 0

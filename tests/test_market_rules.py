@@ -449,11 +449,22 @@ def test_an_executor_pays_for_what_is_left_of_its_parent_order():
     ("make", "message"),
     [
         (lambda: Maker(max_offset_ticks=0), "Maker: max_offset_ticks is 0"),
-        (lambda: Maker(max_size=0), "Maker: max_size is 0"),
-        (lambda: Executor(parent_lots=10, max_slice=11), "Executor: max_slice is 11"),
-        (lambda: Taker(latency_ms=-1), "Taker: latency_ms is -1"),
+        (
+            lambda: Maker(max_size=0),
+            r"Maker: max_size is 0; expected a whole number in \[1, 1000000\]",
+        ),
+        (lambda: Maker(max_size=10.9), "Maker: max_size is 10.9; expected a whole number"),
+        (lambda: Taker(max_size=1.5), "Taker: max_size is 1.5; expected a whole number"),
+        (lambda: Executor(parent_lots=200.5), "parent_lots is 200.5; expected a whole number"),
+        (lambda: Executor(max_slice=9.5), "max_slice is 9.5; expected a whole number"),
+        (lambda: Executor(parent_lots=10, max_slice=11), "max_slice 11 exceeds parent_lots 10"),
+        (lambda: Taker(latency_ms=-1), r"latency_ms is -1; expected a number in \[0, 1000000\)"),
+        (lambda: Taker(latency_ms=1e6), "Taker: latency_ms is 1000000.0; expected"),
         (lambda: Taker(reach_ticks=np.nan), "Taker: reach_ticks is nan"),
-        (lambda: MarketSettings(tick_size=0.0), "MarketSettings: tick_size is 0"),
+        (lambda: MarketSettings(tick_size=0.0), r"tick_size is 0.0; expected .* \(0, inf\)"),
+        (lambda: MarketSettings(lot_size=np.inf), "MarketSettings: lot_size is inf"),
+        (lambda: MarketSettings(volatility=1), r"volatility is 1; expected a number in \[0, 1\)"),
+        (lambda: RiskLimits(max_inventory=1.5), "max_inventory is 1.5; expected a whole number"),
         (lambda: MarketSettings(episode_steps=0), "MarketSettings: episode_steps is 0"),
         (lambda: MarketSettings(episode_steps=1.5), "MarketSettings: episode_steps is 1.5"),
         (lambda: MarketSettings(maker_fee_bps=-2, taker_fee_bps=1), "-2 and taker_fee_bps 1 pay"),
@@ -514,6 +525,31 @@ def test_an_impossible_bin_is_refused_by_name():
     for n_bins in (0, 1):
         with pytest.raises(MarketError, match=f"n_bins is {n_bins}"):
             open_still({"maker": MAKER}, n_bins=n_bins)
+
+
+def test_bounds_that_are_in_the_range_are_taken():
+    Maker(max_offset_ticks=10_000, max_size=10**6, max_skew_ticks=0, latency_ms=0)
+    Executor(parent_lots=10**8, max_slice=10.0)
+    MarketSettings(decision_ms=3.6e6, episode_steps=1, maker_fee_bps=-100, taker_fee_bps=1000)
+
+
+@pytest.mark.parametrize("role", [MAKER, TAKER])
+def test_a_limit_below_one_lot_is_refused_when_an_episode_starts(role):
+    with pytest.raises(
+        MarketError,
+        match=f"agent '{role.kind}' can hold no lot: max_position_value is 99.9, one lot at the "
+        "mid 100; raise the limit or lower lot_size",
+    ):
+        open_still({role.kind: role}, 3, max_position_value=99.9)
+    env = open_still({"taker": TAKER}, max_position_value=100.0)
+    env.step([trade(TAKER, 100)])
+    assert env.accounts()["position"][0, 0] == 1
+
+
+def test_a_parent_order_may_be_worth_more_than_the_limit():
+    env = open_executor(1, max_position_value=99.9)
+    env.step([work(EXECUTOR, 1.0, 20)])
+    assert env.accounts()["lots"][0, 0] == 20
 
 
 def test_other_calls_that_cannot_be_are_refused():

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from hftlib.evaluation.paired import compare_measures, mean_estimate, paired_difference
 from hftlib.evaluation.statistics import Estimate
@@ -39,16 +40,15 @@ def test_seeds_that_disagree_widen_the_interval_though_worlds_agree():
     assert width(paired_difference(alike, WORLDS)) < 1e-9
     gap = paired_difference(apart, WORLDS)
     assert gap.value == pytest.approx(1.0)
-    # deviation of five equally likely offsets by sqrt(5)
-    assert width(gap) == pytest.approx(2 * 1.96 * np.linspace(-2, 2, 5).std() / 5**0.5, rel=0.15)
+    error = np.linspace(-2, 2, 5).std(ddof=1) / 5**0.5
+    assert width(gap) == pytest.approx(2 * stats.t.ppf(0.975, 4) * error, rel=0.15)
 
 
 def test_variances_of_seeds_and_worlds_add():
-    offsets = np.linspace(-1, 1, 5)
-    offsets *= WORLDS.std() / 40**0.5 / (offsets.std() / 5**0.5)  # as much as the worlds
-    of_worlds = width(mean_estimate(WORLDS))
-    both = width(mean_estimate(WORLDS + offsets[:, None]))
-    assert both == pytest.approx(2**0.5 * of_worlds, rel=0.1)
+    offsets = np.linspace(-3, 3, 5)[:, None]
+    of_worlds, of_seeds = width(mean_estimate(WORLDS)), width(mean_estimate(0 * WORLDS + offsets))
+    both = width(mean_estimate(WORLDS + offsets))
+    assert both == pytest.approx((of_worlds**2 + of_seeds**2) ** 0.5, rel=0.1)
 
 
 def test_the_difference_of_a_strategy_with_itself_is_nothing():
@@ -65,6 +65,18 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
         covered += gap.low <= 0 <= gap.high
     # 95 % nominal; standard error .013
     assert 0.91 <= covered / n <= 0.99
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+def test_few_seeds_do_not_make_intervals_short(n_seeds):
+    rng = np.random.default_rng(2)
+    n = 300
+    covered = 0
+    for k in range(n):
+        table = rng.normal(0, 1, (n_seeds, 1)) + rng.normal(0, 1, 48)
+        estimate = mean_estimate(table, n_bootstrap=400, seed=k)
+        covered += estimate.low <= 0 <= estimate.high
+    assert covered / n >= 0.91  # of the plain bootstrap about a half, 3/4 and 5/6
 
 
 def test_undefined_episodes_are_left_out():
@@ -99,9 +111,10 @@ def test_a_table_compares_every_strategy_with_the_baseline():
     assert rows.loc["mappo", "seeds"] == 2
     assert rows.loc["mappo", "episodes"] == 40
     assert rows.loc["mappo", "difference"] == pytest.approx(1.5)
-    # two seeds: the sample means of their offsets are 1, 1.5 and 2
-    assert rows.loc["mappo", "difference_low"] == pytest.approx(1.0)
-    assert rows.loc["mappo", "difference_high"] == pytest.approx(2.0)
+    # two seeds: the sample means of their offsets are 1, 1.5 and 2, stretched
+    stretch = 2**0.5 * stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975)
+    assert rows.loc["mappo", "difference_low"] == pytest.approx(1.5 - 0.5 * stretch)
+    assert rows.loc["mappo", "difference_high"] == pytest.approx(1.5 + 0.5 * stretch)
     assert (rows.loc["twap", ["difference", "difference_low", "difference_high"]] == 0).all()
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hftlib.agents import baselines
 from hftlib.agents.baselines import BuyAndHold, DoNothing, RandomTrader
 from hftlib.agents.policy import play
 from hftlib.envs import TradingEnv, TradingRules
@@ -78,3 +79,9 @@ def test_random_trader_trades_as_often_as_asked(panel, rules, allow_short, pace)
 def test_random_trader_refuses_a_pace_it_cannot_reach():
     with pytest.raises(ValueError, match=r"trades_per_bar is 1\.1; expected a share, 0 to 1"):
         RandomTrader(1.1, allow_short=False, rng=np.random.default_rng(0))
+
+
+def test_every_baseline_is_a_policy_or_a_trajectory():
+    for name in baselines.__all__:
+        found = getattr(baselines, name)
+        assert callable(found.act) if isinstance(found, type) else name.endswith("_trajectory")

@@ -20,9 +20,10 @@ from hftlib.envs import (
 )
 from hftlib.envs.backends import Replayed
 from hftlib.envs.roles import MARKET_OBSERVATION
+from hftlib.market.book import KINDS
 from hftlib.market.matching import CASH, LOTS, MADE, POSITION, TOOK
-from hftlib.market.tape import EXECUTE, EXECUTE_HIDDEN
-from tests.days import NAMES, make_shallow, read_real, record_stream, select
+from hftlib.market.tape import ADD, DELETE, EXECUTE, EXECUTE_HIDDEN
+from tests.days import NAMES, make_shallow, make_tape, read_real, record_stream, select
 
 BOTH = pytest.mark.parametrize("has_impact", [False, True], ids=["apart", "impact"])
 ROLES = {
@@ -36,6 +37,7 @@ MARKET = MarketSettings(
     decision_ms=200.0, episode_steps=N_STEPS, maker_fee_bps=-0.1, taker_fee_bps=0.5
 )
 RISK = RiskLimits(max_inventory=60, max_position_value=1e9)
+TRADED = MARKET_OBSERVATION.index("traded")
 EVERY_NS = 20_000_000  # between two times of `record_stream`
 UNIT = 0.01
 
@@ -94,14 +96,15 @@ def test_lots_and_cash_are_conserved_and_equity_is_cash_and_position_at_the_mid(
 def test_without_impact_the_day_is_the_recorded_one_whatever_is_done():
     quiet, busy = open_replay(4), open_replay(4)
     rng = np.random.default_rng(1)
-    n = len(MARKET_OBSERVATION)
+    same = np.arange(len(MARKET_OBSERVATION)) != TRADED  # which counts the agents' lots too
+    n = len(same)
     for env in (quiet, busy):
         env.reset(seed=0)
     for _ in range(2 * N_STEPS):
         one, two = quiet.step(idle(quiet)), busy.step(draw(busy, rng))
         for a, b in zip(one.observations, two.observations, strict=True):
-            np.testing.assert_array_equal(a[:, :n], b[:, :n])
-        np.testing.assert_array_equal(one.state[:, :n], two.state[:, :n])
+            np.testing.assert_array_equal(a[:, :n][:, same], b[:, :n][:, same])
+        np.testing.assert_array_equal(one.state[:, :n][:, same], two.state[:, :n][:, same])
         for market in busy._books._markets.values():
             alone = HistoricalMarket(market.history, has_impact=False)
             alone.advance(market.now_ns)
@@ -228,21 +231,79 @@ def test_an_order_trades_at_the_quotes_of_its_arrival(has_impact):
                 assert env.accounts()["took"][b, 0] == quotes.ask
 
 
-def test_lots_traded_in_the_record_are_seen():
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_lots_traded_in_the_record_are_seen_and_those_of_the_agents_come_on_top(is_busy):
     tape = record_stream(1500, 0)
     trades = np.isin(tape.kind, [EXECUTE, EXECUTE_HIDDEN])
-    env = open_replay(8, days=DAYS[:1])
+    env, rng = open_replay(8, days=DAYS[:1]), np.random.default_rng(0)
     env.reset(seed=0)
-    traded = []
+    traded, own = [], np.zeros(8)
     for _ in range(N_STEPS - 1):
         starts = np.array([market.now_ns for market in env._books._markets.values()])
-        result = env.step(idle(env))
+        result = env.step(draw(env, rng) if is_busy else idle(env))
         ts = (tape.ts * EVERY_NS)[:, None]
         during = trades[:, None] & (starts < ts) & (ts <= starts + 200_000_000)
         traded.append((during * tape.size[:, None]).sum(axis=0))
-        seen = result.observations[0][:, MARKET_OBSERVATION.index("traded")]
-        np.testing.assert_allclose(seen, np.log1p(traded[-1]) / 10, rtol=1e-6)
-    assert np.count_nonzero(traded) > 20
+        before, own = own, accounts_of(env)[:, :, LOTS].sum(axis=1) / 2  # a trade has two sides
+        seen = result.observations[0][:, TRADED]
+        np.testing.assert_allclose(seen, np.log1p(traded[-1] + own - before) / 10, rtol=1e-6)
+    assert np.count_nonzero(traded) > 20 and own.any() == is_busy
+
+
+@pytest.mark.parametrize(
+    ("has_impact", "expected"),
+    [(False, [0, 4 + 4, 3, 7, 45, 2, 6]), (True, [0, 4, 3, 7, 43, 2, 6])],
+)
+def test_a_trade_of_an_agent_is_one_trade_whoever_brings_it(has_impact, expected):
+    """Lots traded in each step of a day and a script that are written out."""
+    events = [  # step, and what the record shows in its middle
+        (-1, (ADD, 1, 50, 9_990, 1)),
+        (-1, (ADD, 2, 50, 10_010, -1)),
+        (1, (EXECUTE, 1, 4, 9_990, 1)),  # a seller, who first meets the agent's better bid
+        (2, (ADD, 3, 3, 9_995, -1)),  # an order that rests in the record meets that bid
+        (3, (DELETE, 3, 3, 9_995, -1)),
+        (4, (EXECUTE, 2, 45, 10_010, -1)),  # of 43 that an agent has left there, if it can
+        (6, (EXECUTE, 1, 6, 9_990, 1)),  # nobody stands before it
+        (7, (DELETE, 1, 40, 9_990, 1)),
+    ]
+    orders = {  # by step; the agents are owners 1 and 2
+        0: [("limit", 1, 9_995, 7, 1)],
+        3: [("ioc", 1, 10_010, 7, 2)],
+        5: [("limit", -1, 10_000, 2, 1), ("ioc", 1, 10_000, 2, 2)],
+    }
+    step_ns = 1_000_000
+    history = rebuild(to_messages(make_tape(*(e for _, e in events)), **NAMES), levels=3).history
+    ts = [0 if step < 0 else step * step_ns + step_ns // 2 for step, _ in events]
+    day = replace(history, ts=np.array([*ts[:-1], 7 * step_ns + 1]))  # so that it starts at 0
+    books = Replayed([day], has_impact).build(1, 2, step_ns / 1e9, 7)
+    books.open(0, 0)
+    traded = []
+    for step in range(7):
+        # orders come at the end of a step, after what the record shows in it
+        rows = [(KINDS[k], side, price, qty, who, 0, 0)
+                for k, side, price, qty, who in orders.get(step, [])]  # fmt: skip
+        messages = np.array(rows, dtype=np.int32).reshape(1, -1, 7)
+        books.step(messages, np.full(messages.shape[:2], 0.9 * step_ns / 1e9))
+        books.share(lambda thread, part, books: traded.append(int(books.traded[0])))
+        saved = books.save_state()
+        books.load_state(saved)
+    assert np.diff(traded, prepend=0).tolist() == expected
+
+
+def test_a_share_of_the_volume_is_that_of_the_others_on_recorded_days_too():
+    """An executor that takes all it can, less its own lots, sees what one who only watches sees."""
+    role = Executor(parent_lots=500, max_slice=100, reach_ticks=50.0)
+    envs = [open_replay(20, roles={"executor": role}) for _ in range(2)]
+    volume = np.zeros((2, 20))
+    for env in envs:
+        env.reset(seed=0)
+    for _ in range(N_STEPS - 1):
+        for k, (env, action) in enumerate(zip(envs, (1.0, -1.0), strict=True)):
+            result = env.step([np.full((20, 2), action)])
+            volume[k] += np.expm1(10 * result.observations[0][:, TRADED])
+    done = envs[0].accounts()["lots"][:, 0]
+    assert done.all()
+    np.testing.assert_allclose(volume[0] - done, volume[1], atol=1e-2)  # of float32 logarithms
 
 
 def test_an_answer_reaches_the_agent_that_asked_whatever_its_latency():
@@ -282,6 +343,11 @@ def test_a_shallow_record_can_be_replayed_too():
         assert all(s.contains(row) for s, seen in zip(env.observation_spaces, result.observations,
                                                       strict=True) for row in seen)  # fmt: skip
     assert env.accounts()["lots"].sum() > 0
+
+
+def test_recorded_days_have_no_value_to_price_profits_at():
+    with pytest.raises(MarketError, match="prices_at_value needs a value, and recorded days have"):
+        open_replay(prices_at_value=True)
 
 
 def test_a_view_of_one_agent_takes_recorded_days():

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.smoke
 TINY_BUDGET = {
     "n_envs": 4,
     "total_steps": 160,
+    "control_envs": 4,
     "control_steps": 80,
     "response_steps": 80,
     "n_evaluations": 2,

@@ -4,7 +4,7 @@ import pytest
 from ta.momentum import RSIIndicator
 
 from hftlib.agents.orders import NoOrders, trade_action
-from hftlib.agents.taking import RSI, MeanReversion, Momentum, RandomTaker, SMACross
+from hftlib.agents.taking import RSI, MeanReversion, Momentum, SMACross
 from hftlib.envs.desk import Terms, want
 from hftlib.envs.roles import Taker
 from tests.market_views import draw_observations, mirror, observe
@@ -168,26 +168,6 @@ def test_a_batch_acts_as_its_rows_do(make):
             np.testing.assert_array_equal(together[k], singles[k].act(seen[k : k + 1])[0])
 
 
-@pytest.mark.parametrize("pace", [0.0, 0.2, 1.0])
-def test_a_random_taker_trades_at_the_stated_pace_on_even_sides(pace):
-    policy = RandomTaker(ROLE, np.random.default_rng(6), trades_per_step=pace, **LIMITS)
-    n = 20_000
-    action = policy.act(observe(ROLE, n))[:, 0]
-    assert abs((action != 0).mean() - pace) <= 4 * np.sqrt(pace * (1 - pace) / n)
-    assert abs(np.sign(action).mean()) <= 4 * np.sqrt(pace / n)
-    assert set(lots_of_actions(np.unique(action)[:, None])) <= {-40, 0, 40}
-
-
-def test_a_random_taker_closes_what_it_holds():
-    policy = RandomTaker(ROLE, np.random.default_rng(7), trades_per_step=1.0, **LIMITS)
-    inventory = np.array([-40, 25, 40]) / 1_000
-    assert lots_of_actions(policy.act(observe(ROLE, 3, inventory=inventory))).tolist() == [
-        40,
-        -25,
-        -40,
-    ]
-
-
 def test_memory_of_another_number_of_copies_is_refused():
     with pytest.raises(ValueError, match=r"of 1 copies, memory of 0; call begin\(1\)"):
         TAKERS["rsi"]().act(observe(ROLE))
@@ -200,10 +180,6 @@ def test_memory_of_another_number_of_copies_is_refused():
         (lambda: SMACross(ROLE, fast=5, slow=5, **LIMITS), "fast is 5, slow 5; expected 1 <="),
         (lambda: RSI(ROLE, low=80, **LIMITS), "window is 14, low 80, high 70.0; expected"),
         (lambda: Momentum(ROLE, threshold_ticks=1, size=9, max_inventory=8), "size is 9; expected"),
-        (
-            lambda: RandomTaker(ROLE, np.random.default_rng(0), trades_per_step=1.1, **LIMITS),
-            "trades_per_step is 1.1; expected a share",
-        ),
     ],
 )
 def test_settings_without_a_meaning_are_refused(make, message):

@@ -1,9 +1,53 @@
-"""Strategies without learning: what any learnt one has to beat."""
+"""Strategies without learning: what any learnt one has to beat, in one place.
+
+Those that trade bars are written here: `DoNothing`, `BuyAndHold`, `RandomTrader`.
+Those of the order book live with their formulas:
+
+- `agents.making`: Avellaneda and Stoikov, GLFT, a fixed spread;
+- `agents.execution`: TWAP, VWAP, Almgren and Chriss and all at once, trajectories for a
+  `ScheduledExecutor`; POV, the `ParticipationExecutor`;
+- `agents.taking`: momentum, mean reversion, SMA cross, RSI;
+- `agents.orders`: nothing and random orders, for every role.
+
+`agents.catalogue` makes them with settings that fit a scene.
+"""
 
 import numpy as np
 import numpy.typing as npt
 
+from hftlib.agents.execution import (
+    ParticipationExecutor,
+    ScheduledExecutor,
+    almgren_chriss_trajectory,
+    immediate_trajectory,
+    twap_trajectory,
+    vwap_trajectory,
+)
+from hftlib.agents.making import GLFT, AvellanedaStoikov, FixedSpread
+from hftlib.agents.orders import NoOrders, RandomOrders
+from hftlib.agents.taking import RSI, MeanReversion, Momentum, SMACross
 from hftlib.envs.trading import BUY, HOLD, POSITION_INDEX, SELL
+
+__all__ = [
+    "GLFT",
+    "RSI",
+    "AvellanedaStoikov",
+    "BuyAndHold",
+    "DoNothing",
+    "FixedSpread",
+    "MeanReversion",
+    "Momentum",
+    "NoOrders",
+    "ParticipationExecutor",
+    "RandomOrders",
+    "RandomTrader",
+    "SMACross",
+    "ScheduledExecutor",
+    "almgren_chriss_trajectory",
+    "immediate_trajectory",
+    "twap_trajectory",
+    "vwap_trajectory",
+]
 
 
 class DoNothing:

@@ -56,44 +56,17 @@ def immediate_trajectory(n_steps: int) -> FloatArray:
     return np.concatenate([[1], np.zeros(n_steps)])
 
 
-def almgren_chriss_kappa(
-    risk_aversion: float,
-    sigma: float,
-    temporary_impact: float,
-    step: float,
-    permanent_impact: float = 0.0,
-) -> float:
-    """Urgency kappa of the optimal trajectory, one over time.
+def almgren_chriss_trajectory(n_steps: int, kappa: float, step: float) -> FloatArray:
+    """sinh(kappa * (T - t)) / sinh(kappa * T) at t = 0, step, …, T = n_steps * step.
 
-    Parameters
-    ----------
-    risk_aversion : float
-        lambda, weight of the variance of the cost, one over currency.
-    sigma : float
-        Volatility of the price over the square root of time.
-    temporary_impact, permanent_impact : float
-        eta, price for a lot per unit of time; gamma, price for a lot.
-    step : float
-        tau, time.
+    kappa, the urgency, is one over time; for short steps it tends to the root of
+    risk aversion * variance of the price over time / temporary impact.
 
     Raises
     ------
     ValueError
-        If the temporary impact does not exceed permanent_impact * step / 2:
-        then no schedule is best.
+        If kappa is negative or the step not above 0.
     """
-    eta = temporary_impact - permanent_impact * step / 2
-    if not (eta > 0 and risk_aversion >= 0):
-        raise ValueError(
-            f"risk_aversion is {risk_aversion}, temporary_impact less half of permanent_impact "
-            f"* step {eta:g}; expected at least 0, above 0"
-        )
-    # cosh(x) - 1 = 2 sinh(x / 2)^2 keeps small urgencies exact
-    return float(2 / step * np.arcsinh(np.sqrt(risk_aversion * sigma**2 / eta) * step / 2))
-
-
-def almgren_chriss_trajectory(n_steps: int, kappa: float, step: float) -> FloatArray:
-    """sinh(kappa * (T - t)) / sinh(kappa * T) at t = 0, step, …, T = n_steps * step."""
     if not (kappa >= 0 and step > 0):
         raise ValueError(f"kappa is {kappa}, step {step}; expected at least 0 and above 0")
     if kappa * step * n_steps < 1e-9:

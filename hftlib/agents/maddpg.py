@@ -20,7 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from hftlib.agents.checkpoint import load_checkpoint, name_checkpoint, save_checkpoint
+from hftlib.agents.checkpoint import (
+    describe_training,
+    load_checkpoint,
+    name_checkpoint,
+    save_checkpoint,
+)
 from hftlib.agents.experience import begin, follow
 from hftlib.agents.learnt import LearntActor, Trained
 from hftlib.agents.maddpg_learner import Learner, MADDPGSettings
@@ -100,10 +105,11 @@ def train_maddpg(
     now = begin(env, derive_seed(seed, "maddpg", "env"))
     curve: list[tuple[int, str, float]] = []
     first, n_episodes, path, is_resumed = 0, 0, None, False
+    about = describe_training("maddpg", env, settings, seed, fingerprint)
     if scratch is not None:
-        path = name_checkpoint(scratch, "maddpg", env, settings, seed, fingerprint)
+        path = name_checkpoint(scratch, about)
         if path.exists():
-            saved = load_checkpoint(path, settings)
+            saved = load_checkpoint(path, about)
             first, n_episodes, now, curve = (
                 saved[name] for name in ("step", "n_episodes", "now", "curve")
             )
@@ -138,7 +144,7 @@ def train_maddpg(
                 state = {"step": t, "n_episodes": n_episodes, "now": now, "curve": curve}
                 state["rng"] = rng.bit_generator.state
                 state["parts"] = [part.save_state() for part in parts]
-                save_checkpoint(path, settings, state)
+                save_checkpoint(path, about, state)
         if t == n_steps:
             break
 

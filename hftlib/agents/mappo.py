@@ -20,7 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from hftlib.agents.checkpoint import load_checkpoint, name_checkpoint, save_checkpoint
+from hftlib.agents.checkpoint import (
+    describe_training,
+    load_checkpoint,
+    name_checkpoint,
+    save_checkpoint,
+)
 from hftlib.agents.experience import Situation, begin, follow
 from hftlib.agents.learnt import LearntActor, Trained
 from hftlib.agents.mappo_learner import Learner, MAPPOSettings
@@ -91,10 +96,11 @@ def train_mappo(
     curve: list[tuple[int, str, float]] = []
     diagnostics: dict[str, float] = {}
     first_update, path = 0, None
+    about = describe_training("mappo", env, settings, seed, fingerprint)
     if scratch is not None:
-        path = name_checkpoint(scratch, "mappo", env, settings, seed, fingerprint)
+        path = name_checkpoint(scratch, about)
         if path.exists():
-            saved = load_checkpoint(path, settings)
+            saved = load_checkpoint(path, about)
             first_update, now, curve = saved["update"], saved["now"], saved["curve"]
             env.load_state(saved["env"])
             for learner, state in zip(learners, saved["learners"], strict=True):
@@ -123,7 +129,7 @@ def train_mappo(
                 if path is not None:
                     state = {"update": update, "now": now, "curve": curve, "env": env.save_state()}
                     state["learners"] = [learner.save_state() for learner in learners]
-                    save_checkpoint(path, settings, state)
+                    save_checkpoint(path, about, state)
             if update < n_updates:
                 now = _collect(env, learners, now)
                 list(each(Learner.estimate, learners))

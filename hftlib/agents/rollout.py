@@ -1,4 +1,4 @@
-"""The loop that plays one policy an agent in the multi-agent market, and its record."""
+"""The loop that plays one policy an agent in the multi-agent market, its record, and the score."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hftlib.agents.policy import Policy, StatefulPolicy
 from hftlib.envs import MarketVecEnv
+from hftlib.envs.desk import INVENTORY, RISK
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -140,6 +141,15 @@ def play_market(
         parent=record.pop("parent")[0],
         **record,
     )
+
+
+def risk_adjusted_profit(rollout: MarketRollout) -> FloatArray:
+    """Profit less the environment's charges for inventory and drawdown, currency, shape (B, A).
+
+    The change of equity plus the terms inventory and risk of the rewards, summed over the episode.
+    What only serves learning is left out: the terms impact and spread, and hedging of the value.
+    """
+    return rollout.profit + rollout.terms[..., [INVENTORY, RISK]].sum(axis=(0, 3))
 
 
 def begin_all(policies: Sequence[Policy], n: int) -> None:

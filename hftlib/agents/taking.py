@@ -170,35 +170,3 @@ class RSI(_OnPath):
     def _signal(self, observations: Observations) -> FloatArray:
         index = self.index(observations)
         return (index < self.low).astype(np.float64) - (index > self.high)
-
-
-class RandomTaker(_Directional):
-    """Trades at a chosen pace: opens a random side when flat, else closes.
-
-    Parameters
-    ----------
-    trades_per_step : float
-        Probability that a decision trades, 0 to 1.
-    """
-
-    def __init__(
-        self,
-        role: Taker,
-        rng: np.random.Generator,
-        *,
-        trades_per_step: float,
-        size: int,
-        max_inventory: int,
-    ) -> None:
-        super().__init__(role, size=size, max_inventory=max_inventory)
-        if not 0 <= trades_per_step <= 1:
-            raise ValueError(f"trades_per_step is {trades_per_step}; expected a share, 0 to 1")
-        self.trades_per_step, self._rng = trades_per_step, rng
-
-    def act(self, observations: Observations) -> Actions:
-        """With probability `trades_per_step` a trade, shape (n, 1)."""
-        position = self._position(observations)
-        n = len(position)
-        opening = self.size * (2 * self._rng.integers(2, size=n) - 1)
-        trades = self._rng.random(n) < self.trades_per_step
-        return trade_action(self.role, np.where(position == 0, opening, -position) * trades)

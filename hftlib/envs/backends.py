@@ -25,7 +25,7 @@ from hftlib.market.flow import FlowParams
 from hftlib.market.fundamental import JumpParams
 from hftlib.market.ladder import TRADED
 from hftlib.market.lane import VALUE_NOW
-from hftlib.market.matching import M_KIND
+from hftlib.market.matching import M_KIND, TRADE
 
 
 class Books(NamedTuple):
@@ -212,7 +212,7 @@ class ReplayedBooks:
         self._step_ns, self._length_ns = step_ns, length_ns
         self._markets = dict[int, HistoricalMarket]()
         self._traded = [_traded_lots(day) for day in plan.days]
-        self._day = [0] * n_worlds
+        self._day, self._extra = [0] * n_worlds, [0] * n_worlds
 
     def open(self, first_world: int, episode: int) -> None:
         """Draw a day and a time for each world, and play up to it."""
@@ -229,7 +229,7 @@ class ReplayedBooks:
         )
         first, last = int(history.ts[0]), int(history.ts[-1]) - self._length_ns
         market.advance(first + int(uniform(stream) * (last - first)))
-        self._markets[b], self._day[b] = market, k
+        self._markets[b], self._day[b], self._extra[b] = market, k, 0
 
     def step(
         self, messages: npt.NDArray[np.int32], delays_s: npt.NDArray[np.float64]
@@ -246,12 +246,14 @@ class ReplayedBooks:
             answer = market.advance(market.now_ns + self._step_ns)
             for k, name in enumerate(ACK_FIELDS):  # in order of arrival, as they were sent
                 acks[b, used, k] = answer.acks[name]
+            self._extra[b] += self._extra_lots(b, answer.fills)
         return acks
 
     def share(self, task: Task) -> None:
         """See `Backend`; one world at a time, since days differ in size."""
         for b, market in self._markets.items():
-            traded = self._traded[self._day[b]][market.n_played]
+            recorded = self._traded[self._day[b]][market.n_played]
+            traded = recorded - market.lost_lots + self._extra[b]
             books = Books(
                 market.book_state[None],
                 market.own_state[None],
@@ -263,11 +265,30 @@ class ReplayedBooks:
 
     def save_state(self) -> dict[str, Any]:
         """See `Backend`."""
-        return {"markets": self._copy(self._markets), "day": list(self._day)}
+        return {
+            "markets": self._copy(self._markets),
+            "day": list(self._day),
+            "extra": list(self._extra),
+        }
 
     def load_state(self, saved: dict[str, Any]) -> None:
         """See `Backend`."""
-        self._markets, self._day = self._copy(saved["markets"]), list(saved["day"])
+        self._markets = self._copy(saved["markets"])
+        self._day, self._extra = list(saved["day"]), list(saved["extra"])
+
+    def _extra_lots(self, b: int, fills: npt.NDArray[np.void]) -> int:
+        """Lots of the agents' fills that the record does not count.
+
+        With impact it counts those of its own takers, who met an agent instead:
+        fills at the time of an execution.
+        """
+        fills = fills[fills["cause"] == TRADE]
+        is_extra = np.full(len(fills), True)
+        if self._plan.has_impact:
+            ts, traded = self._markets[b].history.ts, self._traded[self._day[b]]
+            first, end = (np.searchsorted(ts, fills["ts"], side) for side in ("left", "right"))
+            is_extra = (fills["message"] >= 0) | (traded[first] == traded[end])
+        return int(fills["qty"][is_extra].sum())
 
     def _copy(self, markets: dict[int, HistoricalMarket]) -> dict[int, HistoricalMarket]:
         """Copies of the markets that share the days and their arrays, which never change."""

@@ -155,7 +155,7 @@ class MarketEnv(ParallelEnv[str, Observation, npt.NDArray[Any]]):  # type: ignor
         Raises
         ------
         MarketError
-            If the seed is negative.
+            If the seed is negative, or `max_position_value` is less than one lot.
         """
         observations, state = self.vec.reset(seed)
         self.agents = list(self.possible_agents)
@@ -183,7 +183,11 @@ class MarketEnv(ParallelEnv[str, Observation, npt.NDArray[Any]]):  # type: ignor
             If the episode has ended or not begun.
         """
         if not self.agents:
-            raise RuntimeError("the episode has ended or not begun; call reset() first")
+            who = ", ".join(map(str, actions)) or "nobody"
+            raise RuntimeError(
+                f"actions for {who}, but no agent is left: the episode has ended or not begun; "
+                "call reset() first"
+            )
         self._check_names(actions)
         result = self.vec.step([self._one_row(name, actions) for name in self.possible_agents])
         return self._unpack(result)

@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 from hftlib.compute import derive_seed
 from hftlib.envs.actions import ActionReader
-from hftlib.envs.backends import Books, Plan, Replayed, Task
+from hftlib.envs.backends import Books, Plan, Replayed, Simulated, Task
 from hftlib.envs.desk import EQUITY, FEES, MID, N_SLOTS, TERMS, Desk, write_orders
 from hftlib.envs.roles import MARKET_OBSERVATION, N_LEVELS, MarketError, Role
 from hftlib.envs.rules import (
@@ -91,13 +91,9 @@ class MarketVecEnv:
         if n_envs < 1:
             raise MarketError(f"n_envs is {n_envs}; expected at least 1")
         self.market = MarketSettings() if market is None else market
-        if prices_at_value and (
-            self.market.mean_reversion_speed > 0 or isinstance(books, Replayed)
-        ):
-            raise MarketError(
-                "prices_at_value needs a value that is a martingale: simulated books and a "
-                f"mean_reversion_speed of 0, not {self.market.mean_reversion_speed}"
-            )
+        plan = self.market.simulated() if books is None else books
+        if prices_at_value:
+            _check_value(plan)
         self.risk = RiskLimits() if risk is None else risk
         self.reward = RewardWeights() if reward is None else reward
         self.roles = check_roles(dict(roles), self.market, self.risk)
@@ -112,7 +108,6 @@ class MarketVecEnv:
         self.action_spaces = self._actions.spaces
         n_own = sum(len(role.own_observation) for role in cast)
         self.state_size = len(MARKET_OBSERVATION) + n_own + 1
-        plan = self.market.simulated() if books is None else books
         settings = self.market
         self._books = plan.build(n_envs, self.n_agents, settings.decision_s, settings.episode_steps)
         self._cast = cast_of(cast)
@@ -133,6 +128,11 @@ class MarketVecEnv:
 
         Without a seed the next episode of the same worlds begins; the first
         time, worlds drawn by chance.
+
+        Raises
+        ------
+        MarketError
+            If the seed is negative, or `max_position_value` is less than one lot.
         """
         if seed is not None and seed < 0:
             raise MarketError(f"seed is {seed}; expected 0 or more")
@@ -165,6 +165,7 @@ class MarketVecEnv:
             self._desk.stream[these] = open_streams(seed, worlds[these])
         open_desk(self._desk, self._cast, copies)
         observations, state, _ = self._look(copies)
+        self._check_room(copies)
         return tuple(seen[copies] for seen in observations), state[copies]
 
     def step(self, actions: Sequence[npt.NDArray[Any]]) -> MarketTransition:
@@ -286,6 +287,17 @@ class MarketVecEnv:
         self._seed, self._episodes[:], self._steps[:] = saved["clock"]
         self._final = saved["final"]
 
+    def _check_room(self, copies: npt.NDArray[np.bool_]) -> None:
+        """Refuse a limit that would silence makers and takers from the start."""
+        limit = self.risk.max_position_value
+        for a, (name, role) in enumerate(self.roles.items()):
+            lot = float(self._desk.seen[copies, a, MID].max(initial=0.0)) * self._terms.unit
+            if lot > limit and not role.parent_lots:
+                raise MarketError(
+                    f"agent {name!r} can hold no lot: max_position_value is {limit}, one lot at "
+                    f"the mid {lot:g}; raise the limit or lower lot_size"
+                )
+
     def _look(
         self, due: npt.NDArray[np.bool_]
     ) -> tuple[Observations, npt.NDArray[np.float32], npt.NDArray[np.float64]]:
@@ -317,6 +329,21 @@ class MarketVecEnv:
             np.ascontiguousarray(seen[:, a, :n]) for a, n in enumerate(self._n_inputs)
         )
         return observations, state, terms
+
+
+def _check_value(plan: Plan) -> None:
+    """Refuse books whose value is no martingale, against which profits would be biased."""
+    if isinstance(plan, Replayed):
+        raise MarketError(
+            "prices_at_value needs a value, and recorded days have none; leave it off or use "
+            "simulated books"
+        )
+    if isinstance(plan, Simulated) and (plan.value.reversion_hz != 0 or plan.value.drift != 0):
+        raise MarketError(
+            "prices_at_value needs a value that is a martingale; that of the books has "
+            f"reversion_hz {plan.value.reversion_hz:g} and drift {plan.value.drift:g}: set both "
+            "to 0 (MarketSettings: mean_reversion_speed)"
+        )
 
 
 def _cut(desk: Desk, part: slice) -> Desk:

@@ -6,6 +6,7 @@ are in `envs.desk`. Actions are numbers in [-1, 1], or bins of
 the mid of the book without the agent's own orders.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,12 +41,30 @@ class MarketError(ValueError):
     """An environment that cannot be built, or an action that it cannot take."""
 
 
-def _check(role: object, limits: dict[str, bool]) -> None:
-    for name, holds in limits.items():
-        if not holds:
-            value = getattr(role, name)
+def check_ranges(section: object, whole: Collection[str] = (), **ranges: str) -> None:
+    """Refuse fields out of their ranges.
+
+    Parameters
+    ----------
+    whole : names
+        Fields that count something, of which there are no fractions.
+    **ranges : str
+        By field, as intervals are written: "(0, 10]" has 10 in it, and 0 not.
+
+    Raises
+    ------
+    MarketError
+        Names the field, its value and its range.
+    """
+    for name, interval in ranges.items():
+        value, (low, high) = getattr(section, name), map(float, interval[1:-1].split(","))
+        is_above = low <= value if interval[0] == "[" else low < value
+        is_below = value <= high if interval[-1] == "]" else value < high
+        is_count = name in whole
+        if not (is_above and is_below) or (is_count and value % 1 != 0):
             raise MarketError(
-                f"{type(role).__name__}: {name} is {value}; see the class for its range"
+                f"{type(section).__name__}: {name} is {value}; "
+                f"expected a {'whole ' * is_count}number in {interval}"
             )
 
 
@@ -99,14 +118,13 @@ class Maker:
     observation_names: ClassVar[tuple[str, ...]] = MARKET_OBSERVATION + own_observation
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
-            {
-                "max_offset_ticks": 0 < self.max_offset_ticks <= 10_000,
-                "max_size": 1 <= self.max_size <= 10**6,
-                "max_skew_ticks": 0 <= self.max_skew_ticks <= 10_000,
-                "latency_ms": 0 <= self.latency_ms < 10**6,
-            },
+            whole=["max_size"],
+            max_offset_ticks="(0, 10000]",
+            max_size="[1, 1000000]",
+            max_skew_ticks="[0, 10000]",
+            latency_ms="[0, 1000000)",
         )
 
     @property
@@ -167,15 +185,19 @@ class Executor:
     observation_names: ClassVar[tuple[str, ...]] = MARKET_OBSERVATION + own_observation
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
-            {
-                "parent_lots": 1 <= self.parent_lots <= 10**8,
-                "max_slice": 1 <= self.max_slice <= self.parent_lots,
-                "reach_ticks": 0 < self.reach_ticks <= 10_000,
-                "latency_ms": 0 <= self.latency_ms < 10**6,
-            },
+            whole=["parent_lots", "max_slice"],
+            parent_lots="[1, 100000000]",
+            max_slice="[1, 100000000]",
+            reach_ticks="(0, 10000]",
+            latency_ms="[0, 1000000)",
         )
+        if self.max_slice > self.parent_lots:
+            raise MarketError(
+                f"Executor: max_slice {self.max_slice} exceeds parent_lots {self.parent_lots}; "
+                "lower it or raise the parent order"
+            )
 
     @property
     def max_size(self) -> int:
@@ -216,13 +238,12 @@ class Taker:
     observation_names: ClassVar[tuple[str, ...]] = MARKET_OBSERVATION + own_observation
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
-            {
-                "max_size": 1 <= self.max_size <= 10**6,
-                "reach_ticks": 0 <= self.reach_ticks <= 10_000,
-                "latency_ms": 0 <= self.latency_ms < 10**6,
-            },
+            whole=["max_size"],
+            max_size="[1, 1000000]",
+            reach_ticks="[0, 10000]",
+            latency_ms="[0, 1000000)",
         )
 
     @property

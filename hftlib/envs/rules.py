@@ -4,7 +4,6 @@ Names and defaults are those of the project's first design where they have a
 meaning; units are stated here.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,20 +11,11 @@ import numpy as np
 
 from hftlib.envs.backends import Simulated
 from hftlib.envs.desk import Cast, Terms
-from hftlib.envs.roles import MarketError, Role
+from hftlib.envs.roles import MarketError, Role, check_ranges
 from hftlib.market.flow import FlowParams
 from hftlib.market.presets import JAXLOB_FLOW, JAXLOB_VALUE
 
 DAY_S = 23_400.0  # a trading day, seconds
-
-
-def _check(section: object, limits: dict[str, bool]) -> None:
-    for name, holds in limits.items():
-        if not holds:
-            raise MarketError(
-                f"{type(section).__name__}: {name} is {getattr(section, name)}; "
-                "see the class for its range"
-            )
 
 
 @dataclass(frozen=True)
@@ -59,18 +49,17 @@ class MarketSettings:
     mean_reversion_speed: float = 0.05
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
-            {
-                "tick_size": 0 < self.tick_size < math.inf,
-                "lot_size": 0 < self.lot_size < math.inf,
-                "decision_ms": 0 < self.decision_ms <= 3.6e6,
-                "episode_steps": self.episode_steps >= 1 and self.episode_steps % 1 == 0,
-                "maker_fee_bps": -100 <= self.maker_fee_bps <= 1000,
-                "taker_fee_bps": -100 <= self.taker_fee_bps <= 1000,
-                "volatility": 0 <= self.volatility < 1,
-                "mean_reversion_speed": 0 <= self.mean_reversion_speed < math.inf,
-            },
+            whole=["episode_steps"],
+            tick_size="(0, inf)",
+            lot_size="(0, inf)",
+            decision_ms="(0, 3600000]",
+            episode_steps="[1, inf)",
+            maker_fee_bps="[-100, 1000]",
+            taker_fee_bps="[-100, 1000]",
+            volatility="[0, 1)",
+            mean_reversion_speed="[0, inf)",
         )
         if self.maker_fee_bps + self.taker_fee_bps < 0:
             raise MarketError(
@@ -107,7 +96,7 @@ class RiskLimits:
     max_inventory : int
         Lots, long or short; makers and takers.
     max_position_value : float
-        Currency; makers and takers.
+        Currency; makers and takers. At least one lot at the start of each episode.
     max_drawdown : float
         Fall of the equity from its peak that ends an agent, currency.
     initial_cash : float
@@ -120,14 +109,13 @@ class RiskLimits:
     initial_cash: float = 100_000.0
 
     def __post_init__(self) -> None:
-        _check(
+        check_ranges(
             self,
-            {
-                "max_inventory": 1 <= self.max_inventory <= 10**8,
-                "max_position_value": 0 < self.max_position_value < math.inf,
-                "max_drawdown": 0 < self.max_drawdown < math.inf,
-                "initial_cash": 0 < self.initial_cash < math.inf,
-            },
+            whole=["max_inventory"],
+            max_inventory="[1, 100000000]",
+            max_position_value="(0, inf)",
+            max_drawdown="(0, inf)",
+            initial_cash="(0, inf)",
         )
         if self.max_drawdown > self.initial_cash:
             raise MarketError(
@@ -161,8 +149,7 @@ class RewardWeights:
     lambda_risk: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, weight in vars(self).items():
-            _check(self, {name: 0 <= weight < math.inf})
+        check_ranges(self, **dict.fromkeys(vars(self), "[0, inf)"))
 
 
 def check_roles(

@@ -14,11 +14,10 @@ import pandas as pd
 from hftlib.agents.catalogue import make_stoikov
 from hftlib.agents.learnt import Weights
 from hftlib.agents.policy import Policy
-from hftlib.agents.rollout import MarketRollout, play_market
+from hftlib.agents.rollout import MarketRollout, play_market, risk_adjusted_profit
 from hftlib.agents.teams import as_team, classical_team
 from hftlib.envs.roles import Maker
 from hftlib.envs.scene import MarketScene
-from hftlib.evaluation.making import risk_adjusted_profit
 from hftlib.evaluation.paired import mean_estimate
 
 MEASURES = ("profit", "risk_adjusted_profit", "shortfall_ticks")

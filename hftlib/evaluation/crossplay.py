@@ -13,19 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hftlib.agents.fixed_others import FixedOthers
 from hftlib.agents.policy import Policy
-from hftlib.agents.rollout import MarketRollout, play_market
+from hftlib.agents.rollout import play_market, risk_adjusted_profit
 from hftlib.envs import MarketVecEnv
-from hftlib.evaluation.making import risk_adjusted_profit, tabulate
+from hftlib.evaluation.making import tabulate
 from hftlib.evaluation.paired import mean_estimate, paired_difference
 from hftlib.evaluation.statistics import Estimate
 
-Measure = Callable[[MarketRollout], npt.NDArray[np.float64]]
 MAKER = "maker"
 
 
@@ -88,46 +85,6 @@ def summarise_crossplay(
     return pd.DataFrame(rows, columns=columns)
 
 
-def crossplay_matrix(
-    make_env: Callable[[], MarketVecEnv],
-    policies: Mapping[str, Mapping[str, Policy]],
-    seed: int,
-    n_episodes: int = 1,
-) -> pd.DataFrame:
-    """`summarise_crossplay` of `play_crossplay`."""
-    return summarise_crossplay(play_crossplay(make_env, policies, seed, n_episodes))
-
-
-def partner_gap(
-    episodes: pd.DataFrame,
-    role: str,
-    *,
-    n_bootstrap: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
-    """What a role earns among its own team less what it earns among the others' agents.
-
-    The mean over teams in each world, so the interval is that over worlds for these teams. Large
-    where teams have learnt conventions with their partners.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two teams, or none has this role.
-    """
-    part = episodes[episodes["role"] == role]
-    is_home = part["makers"] == part["others"]
-    if not is_home.any() or is_home.all():
-        raise ValueError(
-            f"{part['makers'].nunique()} teams with the role {role!r}; expected two or more"
-        )
-    home, away = (part[rows].groupby("world")["value"].mean() for rows in (is_home, ~is_home))
-    return paired_difference(
-        home, away.loc[home.index], n_bootstrap=n_bootstrap, confidence=confidence, seed=seed
-    )
-
-
 @dataclass(frozen=True)
 class Exploitability:
     """What a best response gained in the place of one agent.
@@ -159,11 +116,10 @@ def exploitability(
     n_episodes: int = 1,
     *,
     make_course: Callable[[], MarketVecEnv] | None = None,
-    measure: Measure = risk_adjusted_profit,
     n_bootstrap: int = 2000,
     confidence: float = 0.95,
 ) -> Exploitability:
-    """Train a best response to the other agents and compare it with the incumbent.
+    """Train a best response to the others; compare its risk-adjusted profit with the incumbent's.
 
     Parameters
     ----------
@@ -180,8 +136,6 @@ def exploitability(
         Of `play_market`: worlds apart from those of the training.
     make_course : function, optional
         Gives the environment of the training, where that has other rewards.
-    measure : function
-        Of a rollout, shape (B, A): what the response maximises, as far as its rewards say so.
 
     Raises
     ------
@@ -196,7 +150,7 @@ def exploitability(
     values = []
     for policy in (policies[learner], response):
         rollout = play_market(env, {**others, learner: policy}, seed, n_episodes)
-        values.append(measure(rollout)[:, rollout.agents.index(learner)])
+        values.append(risk_adjusted_profit(rollout)[:, rollout.agents.index(learner)])
     settings: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence}
     return Exploitability(
         learner,

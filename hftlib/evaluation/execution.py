@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hftlib.agents.rollout import MarketRollout
-from hftlib.evaluation.making import passive_share, risk_adjusted_profit, tabulate
+from hftlib.agents.rollout import MarketRollout, risk_adjusted_profit
+from hftlib.evaluation.making import passive_share, tabulate
 
 FloatArray = npt.NDArray[np.float64]
 EXECUTOR = "executor"

@@ -22,8 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hftlib.agents.policy import Policy
-from hftlib.agents.rollout import MarketRollout, begin_all
-from hftlib.envs.desk import INVENTORY, RISK
+from hftlib.agents.rollout import MarketRollout, begin_all, risk_adjusted_profit
 from hftlib.envs.roles import NO_SIZE, Maker
 from hftlib.portfolio.measures import max_loss
 
@@ -58,15 +57,6 @@ def decompose_profit(rollout: MarketRollout) -> Decomposition:
         fees=np.where(was_alive, fees, 0.0),
         closing=np.where(is_closed, closing, 0.0),
     )
-
-
-def risk_adjusted_profit(rollout: MarketRollout) -> FloatArray:
-    """Profit less the environment's charges for inventory and drawdown, currency, shape (B, A).
-
-    The change of equity plus the terms inventory and risk of the rewards, summed over the episode.
-    What only serves learning is left out: the terms impact and spread, and hedging of the value.
-    """
-    return rollout.profit + rollout.terms[..., [INVENTORY, RISK]].sum(axis=(0, 3))
 
 
 def adverse_selection(rollout: MarketRollout, horizon_steps: int) -> FloatArray:
@@ -154,15 +144,15 @@ def trading_table(rollout: MarketRollout, kind: str, horizon_steps: int) -> pd.D
     return tabulate(rollout, kind, columns)
 
 
-def path_table(rollout: MarketRollout, agent: str, episode: int = 0) -> pd.DataFrame:
-    """One agent through one episode: time_s, mid (ticks), inventory (lots), profit so far."""
+def path_table(rollout: MarketRollout, agent: str) -> pd.DataFrame:
+    """One agent through the first episode: time_s, mid (ticks), inventory (lots), profit so far."""
     k = rollout.agents.index(agent)
-    equity = rollout.equity[:, episode, k]
+    equity = rollout.equity[:, 0, k]
     return pd.DataFrame(
         {
             "time_s": rollout.time_s,
-            "mid": rollout.mid[:, episode, k],
-            "inventory": rollout.position[:, episode, k],
+            "mid": rollout.mid[:, 0, k],
+            "inventory": rollout.position[:, 0, k],
             "profit": equity - equity[0],
         }
     )
@@ -174,7 +164,6 @@ def quote_curve(
     observations: npt.NDArray[np.float32],
     inventories: npt.NDArray[np.int64],
     max_inventory: int,
-    n_bins: int | None = None,
 ) -> pd.DataFrame:
     """Where a policy quotes at each inventory, all else as in the given observations.
 
@@ -188,8 +177,6 @@ def quote_curve(
         Lots.
     max_inventory : int
         Lots, of the environment's limits: the scale of the observation.
-    n_bins : int, optional
-        Of the discrete variant.
 
     Returns
     -------
@@ -206,8 +193,6 @@ def quote_curve(
         seen[:, column] = lots / max_inventory
         begin_all([policy], len(seen))
         action = np.asarray(policy.act(seen), dtype=np.float64)
-        if n_bins is not None:
-            action = -1.0 + 2.0 * action / (n_bins - 1)
         row = {"inventory": lots}
         for side, sign, index in (("bid", 1, 0), ("ask", -1, 1)):
             # as `envs.desk.quote` places it

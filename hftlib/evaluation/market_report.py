@@ -15,10 +15,11 @@ from hftlib.evaluation.statistics import Estimate
 
 COSTS = ("shortfall_ticks", "twap_slippage_ticks")  # the smaller, the better
 BOUNDS = ("value", "low", "high")
-RIVAL_NAMES = {
-    "maker": "Avellaneda and Stoikov's rule",
-    "executor": "the TWAP",
-    "taker": "doing nothing",
+# what decides whether an agent beats its rival, its unit, and the rival
+CRITERIA = {
+    "maker": ("risk_adjusted_profit", "currency an episode", "Avellaneda and Stoikov's rule"),
+    "executor": ("shortfall_ticks", "ticks a lot", "the TWAP"),
+    "taker": ("risk_adjusted_profit", "currency an episode", "doing nothing"),
 }
 
 
@@ -46,10 +47,15 @@ def merge_judgement(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_better(measure: str, difference: Mapping[str, Any]) -> bool:
     """Whether the interval of a difference lies on the good side of 0; False where undefined."""
+    return compare(measure, difference) == "better"
+
+
+def compare(measure: str, difference: Mapping[str, Any]) -> str:
+    """ "better" or "worse" where the interval of a difference excludes 0, else "not told apart"."""
     low, high = difference["low"], difference["high"]
-    if low is None or high is None:
-        return False
-    return bool(high < 0 if measure in COSTS else low > 0)
+    if low is None or high is None or not (low > 0 or high < 0):
+        return "not told apart"
+    return "better" if (high < 0) == (measure in COSTS) else "worse"
 
 
 def to_metrics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -61,7 +67,7 @@ def to_metrics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def crossplay_to_metrics(matrix: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A frame of `crossplay_matrix` for JSON: {team of the makers: {of the others: {role: …}}}."""
+    """A frame of `summarise_crossplay` for JSON: {makers of: {others of: {role: estimate}}}."""
     found: dict[str, dict[str, Any]] = {}
     for key, row in zip(_rows(matrix[["makers", "others", "role"]]), _rows(matrix), strict=True):
         pairing = found.setdefault(key["makers"], {}).setdefault(key["others"], {})
@@ -80,13 +86,16 @@ def verdict_rows(results: Mapping[str, Any], algorithms: Sequence[str]) -> pd.Da
     Returns
     -------
     frame with columns strategy (the algorithm), measure (an agent, or "control <agent>"), value,
-    low, high; currency an episode, risk-adjusted but for the control
+    low, high; units of `CRITERIA`, the profit's for the control. A gain is positive: a shortfall
+    counts as what is saved
     """
     rows = []
     for algo in algorithms:
-        for agent in RIVALS:
-            entry = results[algo][agent]["risk_adjusted_profit"]["difference"]
-            rows.append((algo, agent, *(entry[key] for key in BOUNDS)))
+        for agent, (measure, _, _) in CRITERIA.items():
+            entry = results[algo][agent][measure]["difference"]
+            value, low, high = (entry[key] for key in BOUNDS)
+            gain = (-value, -high, -low) if measure in COSTS else (value, low, high)
+            rows.append((algo, agent, *gain))
         for agent, entry in results[algo]["control"].items():
             rows.append((algo, f"control {agent}", *(entry[key] for key in BOUNDS)))
     return pd.DataFrame(rows, columns=["strategy", "measure", *BOUNDS])
@@ -121,30 +130,35 @@ def verdict_frame(results: Mapping[str, Any], algorithms: Sequence[str]) -> pd.D
 
 def describe_verdicts(results: Mapping[str, Any], algorithms: Sequence[str]) -> str:
     """A sentence an algorithm: which of its agents beat their rivals, by their intervals."""
+    verbs = {"better": "beat", "worse": "lose to", "not told apart": "are not told apart from"}
     sentences = []
     for algo in algorithms:
         parts = []
-        for agent, name in RIVAL_NAMES.items():
-            difference = results[algo][agent]["risk_adjusted_profit"]["difference"]
-            verb = "beat" if is_better("risk_adjusted_profit", difference) else "do not beat"
-            parts.append(f"{agent}s {verb} {name} ({describe(difference)})")
+        for agent, (measure, unit, rival) in CRITERIA.items():
+            gap = results[algo][agent][measure]["difference"]
+            parts.append(
+                f"{agent}s {verbs[compare(measure, gap)]} {rival} ({describe(gap)} {unit})"
+            )
         sentences.append(f"{algo.upper()}: {', '.join(parts)}.")
     return " ".join(sentences)
 
 
 def describe_control(results: Mapping[str, Any], algorithms: Sequence[str]) -> str:
-    """Whether learners earn something where nothing can be earned, and what, as a sentence."""
-    parts, earning = [], []
+    """Whether learners end at doing nothing where nothing can be earned, as a sentence."""
+    verdicts: dict[str, list[str]] = {
+        "end within noise of it": [],
+        "go on losing": [],
+        "earn, which is a fault": [],
+    }
+    nothing, losing, earning = verdicts.values()
     for algo in algorithms:
         for agent, row in results[algo]["control"].items():
-            name = f"{algo.upper()} {agent}s"
-            parts.append(f"{name} {describe(row, '')}, untrained {row['before']:.1f}")
-            if row["low"] > 0:
-                earning.append(name)
-    verdict = f"these do, a fault: {', '.join(earning)}" if earning else "none does"
-    return (
-        f"On a control market nobody can earn more than nothing, and {verdict}: {'; '.join(parts)}."
-    )
+            group = earning if row["low"] > 0 else losing if row["high"] < 0 else nothing
+            group.append(
+                f"{algo.upper()} {agent}s {describe(row, '')}, untrained {row['before']:.1f}"
+            )
+    parts = [f"{'; '.join(group)} {verdict}" for verdict, group in verdicts.items() if group]
+    return f"On a control market, where doing nothing is best, {', and '.join(parts)}."
 
 
 def interval_frame(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 Source of the RSI: Wilder (1978), New concepts in technical trading systems.
 """
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +20,7 @@ from hftlib.agents.orders import (
 from hftlib.envs.roles import TICKS, Taker
 
 
-class _Directional:
+class _Directional(ABC):
     """Trades towards `size` lots times a signal in {-1, 0, 1}.
 
     Parameters
@@ -34,8 +36,9 @@ class _Directional:
             raise ValueError(f"size is {size}; expected lots, 1 to max_inventory={max_inventory}")
         self.role, self.size, self.max_inventory = role, size, max_inventory
 
+    @abstractmethod
     def _signal(self, observations: Observations) -> FloatArray:
-        raise NotImplementedError
+        """Direction wanted, -1, 0 or 1; shape (n,)."""
 
     def _position(self, observations: Observations) -> FloatArray:
         (inventory,) = read(self.role, observations, "inventory")

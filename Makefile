@@ -74,9 +74,10 @@ format: $(STAMP) ## let ruff rewrite the code and strip the notebooks
 	@python -m hftlib.notebook strip notebooks/*.ipynb
 
 lock: $(STAMP) ## resolve pyproject.toml into requirements.lock anew
-	@uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 \
+	@uv pip compile -q pyproject.toml --extra sources --extra dev --universal --python-version 3.11 \
 	  --no-header --no-annotate --no-emit-package rfc3987-syntax --no-emit-package lark \
-	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+	  -o requirements.lock >/dev/null
+	@sed -i -E '/^(nvidia-|cuda-|triton)/d' requirements.lock
 
 bench: $(STAMP) ## measure speed against peers, write reports/benchmarks.json
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)

@@ -20,7 +20,8 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
 def direct_dependencies() -> set[str]:
-    return {*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]}
+    extras = PROJECT["optional-dependencies"]
+    return {*PROJECT["dependencies"], *extras["sources"], *extras["dev"]}
 
 
 def test_conda_users_get_the_same_direct_dependencies():

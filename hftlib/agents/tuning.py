@@ -167,9 +167,10 @@ def tune(
     ----------
     objective : function of (settings, report) to a number
         `report(step, value)` hands over an intermediate value, before the last step, and ends the
-        trial by an exception of Optuna's if it is to be stopped: let that pass. A result that is nan or infinite, and a
-        FloatingPointError, count as divergence: the trial is finished, and is not repeated. Any
-        other exception stops this worker and frees the slot. Picklable if `n_workers` > 1.
+        trial by an exception of Optuna's if it is to be stopped: let that pass. A result that is
+        nan or infinite, and a FloatingPointError, count as divergence: the trial is finished, and
+        is not repeated. Any other exception stops this worker and frees the slot. Picklable if
+        `n_workers` > 1.
     file : path
         SQLite, created if absent. Other processes may work on the same study meanwhile.
     about : mapping

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from hftlib.lineage import hash_path
 from hftlib.tracking import Run, TrackingError, hold_store, open_store
@@ -75,18 +76,18 @@ def register_model(
         "measured_on": measured_on,
     }
 
-    def register(client: "MlflowClient") -> int:
+    def register(client: "MlflowClient", run_id: str) -> int:
         with hold_store(run.store):
             _ensure_model(client, model)
             for version in client.search_model_versions(f"name = '{model}'"):
                 if tags.items() <= version.tags.items():
                     return int(version.version)
             place = f"models/{model}"
-            client.log_artifacts(run.run_id, str(folder), place)
-            inside = Path(client.get_run(run.run_id).info.artifact_uri.removeprefix("file://"))
+            client.log_artifacts(run_id, str(folder), place)
+            inside = _to_path(client.get_run(run_id).info.artifact_uri)
             where = (inside / place).relative_to(run.store.resolve()).as_posix()
             made = client.create_model_version(
-                model, (inside / place).as_uri(), run.run_id, tags={**tags, "folder": where}
+                model, (inside / place).as_uri(), run_id, tags={**tags, "folder": where}
             )
             current = _current_best(client, run.store, model)
             if _is_better(_describe(run.store, made), current):
@@ -150,8 +151,13 @@ def _describe(store: Path, version: "ModelVersion") -> Version:
         md5=tags["md5"],
         validation_sharpe=float(tags["validation_sharpe"]),
         measured_on=tags["measured_on"],
-        run_id=version.run_id,
+        run_id=str(version.run_id),
     )
+
+
+def _to_path(url: str) -> Path:
+    """The path of a file URL."""
+    return Path(unquote(urlsplit(url).path))
 
 
 def _is_better(new: Version, best: Version | None) -> bool:
@@ -163,10 +169,5 @@ def _is_better(new: Version, best: Version | None) -> bool:
 
 
 def _ensure_model(client: "MlflowClient", model: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
+    if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise

@@ -122,11 +122,11 @@ class Run:
         if not path.exists():
             raise TrackingError(f"{path}: no such artefact; write it before it is tracked")
 
-        def copy(client: "MlflowClient") -> None:
+        def copy(client: "MlflowClient", run_id: str) -> None:
             if path.is_dir():
-                client.log_artifacts(self.run_id, str(path), path.name)
+                client.log_artifacts(run_id, str(path), path.name)
             else:
-                client.log_artifact(self.run_id, str(path))
+                client.log_artifact(run_id, str(path))
 
         self.attempt(copy)
 
@@ -135,30 +135,33 @@ class Run:
         kept, self._buffer = self._buffer, []
         self._flushed = time.monotonic()
 
-        def write(client: "MlflowClient") -> None:
+        def write(client: "MlflowClient", run_id: str) -> None:
             from mlflow.entities import Metric
 
             metrics = [Metric(*entry) for entry in kept]
             for k in range(0, len(metrics), 1000):  # MLflow's limit
-                client.log_batch(self.run_id, metrics=metrics[k : k + 1000])
+                client.log_batch(run_id, metrics=metrics[k : k + 1000])
 
         self.attempt(write)
 
-    def attempt(self, action: "Callable[[MlflowClient], Result]") -> Result | None:
-        """The result of `action`, tried again while the store is busy; None where it fails."""
-        if self._client is None:
+    def attempt(self, action: "Callable[[MlflowClient, str], Result]") -> Result | None:
+        """The result of `action(client, run_id)`, tried again while the store is busy.
+
+        None where it fails; from then on the run records nothing.
+        """
+        if self._client is None or self.run_id is None:
             return None
         from mlflow.exceptions import MlflowException
 
         try:
             for pause_s in PAUSES_S:
                 try:
-                    return action(self._client)
+                    return action(self._client, self.run_id)
                 except MlflowException as error:
                     if error.error_code != "TEMPORARILY_UNAVAILABLE":
                         raise
                     time.sleep(pause_s)
-            return action(self._client)
+            return action(self._client, self.run_id)
         except _faults() as error:
             self._client = None
             _warn(self.store, error)
@@ -209,11 +212,11 @@ def track_run(
     except BaseException as error:
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         text = f"{type(error).__name__}: {error}"[:500]
-        run.attempt(lambda client: client.set_tag(run.run_id, "error", text))
+        run.attempt(lambda client, run_id: client.set_tag(run_id, "error", text))
         raise
     finally:
         run.flush()
-        run.attempt(lambda client: client.set_terminated(run.run_id, status))
+        run.attempt(lambda client, run_id: client.set_terminated(run_id, status))
 
 
 def compare_runs(store: Path, experiment: str, *, differing: bool = True) -> pd.DataFrame:
@@ -297,7 +300,7 @@ def _begin(
     run = Run(store, client, run_id)
     entries = [Param(key, value) for key, value in params.items()]
 
-    def write(client: "MlflowClient") -> None:
+    def write(client: "MlflowClient", run_id: str) -> None:
         for k in range(0, len(entries), 100):  # MLflow's limit
             client.log_batch(run_id, params=entries[k : k + 100])
 
@@ -306,17 +309,12 @@ def _begin(
 
 
 def _find_experiment(client: "MlflowClient", store: Path, name: str) -> str:
-    """Identity of an experiment, created if there is none; another process may be the first."""
-    from mlflow.exceptions import MlflowException
-
+    """Identity of an experiment, created if there is none."""
     place = (store.resolve() / ARTEFACTS / name).as_uri()
-    if client.get_experiment_by_name(name) is None:
-        try:
-            client.create_experiment(name, artifact_location=place)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-    found = client.get_experiment_by_name(name)
+    with hold_store(store):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            return client.create_experiment(name, artifact_location=place)
     if found.artifact_location != place:
         raise TrackingError(
             f"{store} was made in another place and would write artefacts to "

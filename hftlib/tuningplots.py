@@ -88,9 +88,13 @@ def slice_figure(
         figure.update_xaxes(title=title.replace(", ", "<br>", 1), **place)
         if _is_text(trials[name]):
             order = sorted(trials[name].astype(str).unique())
-            figure.update_xaxes(type="category", categoryarray=order, **place)
+            ends = [-0.5, len(order) - 0.5]
+            figure.update_xaxes(type="category", categoryarray=order, range=ends, **place)
         elif name in log:
             figure.update_xaxes(type="log", dtick=1, exponentformat="power", **place)
+    if best is not None:  # a shape has no entry in the legend
+        line = {"color": VERMILION, "dash": "dot"}
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name="best")
     figure.update_yaxes(title=value_title, col=1)
     figure.update_layout(height=110 + 270 * n_rows, margin={"b": 80})
     return figure

@@ -28,9 +28,10 @@ def empty(tmp_path_factory):
 @pytest.fixture
 def store(empty, tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "PAUSES_S", (0.0,))
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(empty / tracking.DATABASE, tmp_path / "mlruns")
-    return tmp_path / "mlruns"
+    folder = tmp_path / "my thesis/mlruns"
+    folder.mkdir(parents=True)
+    shutil.copy(empty / tracking.DATABASE, folder)
+    return folder
 
 
 def track(store, name="seed 1", params=None, **options):
@@ -175,7 +176,7 @@ def test_a_store_that_is_busy_is_tried_again(store):
 
     calls = []
 
-    def action(client):
+    def action(client, run_id):
         calls.append(client)
         if len(calls) == 1:
             raise MlflowException("database is locked", TEMPORARILY_UNAVAILABLE)

@@ -67,6 +67,7 @@ def test_the_best_is_marked_in_each_panel(name):
     figure = tuningplots.slice_figure(table, {name: name}, "value", best=best)
     (line,) = figure.layout.shapes
     assert line.x0 == line.x1 == (1e-3 if name == "rate" else str(best[name]))
+    assert figure.data[-1].name == "best"
 
 
 def test_without_a_pruned_trial_none_is_in_the_legend():

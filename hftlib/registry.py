@@ -7,7 +7,7 @@ all of the store it is a record: the pipeline takes its models from DVC.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -78,21 +78,15 @@ def register_model(
 
     def register(client: "MlflowClient", run_id: str) -> int:
         with hold_store(run.store):
-            _ensure_model(client, model)
-            for version in client.search_model_versions(f"name = '{model}'"):
-                if tags.items() <= version.tags.items():
-                    return int(version.version)
-            place = f"models/{model}"
-            client.log_artifacts(run_id, str(folder), place)
-            inside = _to_path(client.get_run(run_id).info.artifact_uri)
-            where = (inside / place).relative_to(run.store.resolve()).as_posix()
-            made = client.create_model_version(
-                model, (inside / place).as_uri(), run_id, tags={**tags, "folder": where}
-            )
-            current = _current_best(client, run.store, model)
-            if _is_better(_describe(run.store, made), current):
-                client.set_registered_model_alias(model, BEST, made.version)
-            return int(made.version)
+            if not client.search_registered_models(f"name = '{model}'"):
+                client.create_registered_model(model)
+            known = client.search_model_versions(f"name = '{model}'")
+            version = next((v for v in known if tags.items() <= v.tags.items()), None)
+            if version is None:
+                version = _add_version(client, run_id, run.store, model, folder, tags)
+            if _is_better(_describe(run.store, version), _current_best(client, run.store, model)):
+                client.set_registered_model_alias(model, BEST, version.version)
+        return int(version.version)
 
     return run.attempt(register)
 
@@ -132,6 +126,22 @@ def load_best(store: Path, model: str, read: Callable[[Path], Model]) -> Model:
     return read(best.folder)
 
 
+def _add_version(
+    client: "MlflowClient",
+    run_id: str,
+    store: Path,
+    model: str,
+    folder: Path,
+    tags: Mapping[str, str],
+) -> "ModelVersion":
+    """Copy the folder into the run and make a version of the copy."""
+    place = f"models/{model}"
+    client.log_artifacts(run_id, str(folder), place)
+    copy = _to_path(client.get_run(run_id).info.artifact_uri) / place
+    where = copy.relative_to(store.resolve()).as_posix()
+    return client.create_model_version(model, copy.as_uri(), run_id, tags={**tags, "folder": where})
+
+
 def _current_best(client: "MlflowClient", store: Path, model: str) -> Version | None:
     from mlflow.exceptions import MlflowException
 
@@ -166,8 +176,3 @@ def _is_better(new: Version, best: Version | None) -> bool:
     if best is None or best.measured_on != new.measured_on:
         return True
     return new.validation_sharpe > best.validation_sharpe
-
-
-def _ensure_model(client: "MlflowClient", model: str) -> None:
-    if not client.search_registered_models(f"name = '{model}'"):
-        client.create_registered_model(model)

@@ -233,6 +233,8 @@ def test_validations_of_different_things_are_not_compared(store, tmp_path):
     assert find_best(store, "ppo").validation_sharpe == 0.5
     register(store, save_model(tmp_path / "model", "3"), 0.4, "with costs")
     assert find_best(store, "ppo").validation_sharpe == 0.5
+    register(store, save_model(tmp_path / "model", "1"), 3.0, "without costs")
+    assert find_best(store, "ppo").number == 1
 
 
 def test_the_same_model_is_registered_once(store, tmp_path):

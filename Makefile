@@ -19,7 +19,7 @@ export ONEDNN_MAX_CPU_ISA := SSE41
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab repro smoke test lint format lock bench reports serve clean
+.PHONY: help setup lab repro smoke test lint format lock bench reports serve mlflow clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,12 @@ reports: repro ## bring the reports up to date and pack them into reports.zip to
 
 serve: $(STAMP) ## show the reports at http://127.0.0.1:8000
 	@python -m http.server --bind 127.0.0.1 --directory reports $${PORT:-8000}
+
+mlflow: $(STAMP) ## show tracked runs and models at http://127.0.0.1:5000
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	  mlflow server --host 127.0.0.1 --port $${PORT:-5000} --workers 1 \
+	  --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" \
+	  --default-artifact-root "$(CURDIR)/mlruns/artefacts"
 
 clean: ## remove all that was built: .venv, data, models, reports, DVC's cache, git hooks
 	-@if [ -x $(BIN)/pre-commit ] && [ -e .git ]; then $(BIN)/pre-commit uninstall >/dev/null; \

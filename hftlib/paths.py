@@ -128,6 +128,11 @@ class Paths:
         return self.root / "reports/index.html"
 
     @property
+    def tracking(self) -> Path:
+        """Folder: MLflow's runs and models. A record only: no stage reads it."""
+        return self.root / "mlruns"
+
+    @property
     def scratch(self) -> Path:
         """Checkpoints and other files that may vanish at any time."""
         return self.root / ".cache"

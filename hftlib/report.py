@@ -5,13 +5,11 @@ policy forbids any remote load. Nothing in it depends on the time of the run,
 so the same code, parameters and data give the same bytes.
 """
 
-import hashlib
 import html
 import itertools
 import json
 import re
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from hftlib.lineage import fill_matrix, find_stage, hash_path, revision
 from hftlib.paths import replace_file
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -179,7 +178,7 @@ def _formulas(text: str) -> str:
 
 def provenance(name: str, values: Mapping[str, Any], root: Path) -> str:
     """What the report was made from: code revision, parameters, hashes of its inputs."""
-    stage = _stage(name, root)
+    stage = find_stage(name, root)
     code = [path for path in stage.get("deps", []) if not path.startswith(("data/", "reports/"))]
     rows = [("code", revision(root, [*code, f"notebooks/{name}.ipynb"]))]
     rows += [(key, str(value)) for key, value in values.items()]
@@ -188,7 +187,7 @@ def provenance(name: str, values: Mapping[str, Any], root: Path) -> str:
         f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in rows
     )
     params = yaml.safe_load((root / "params.yaml").read_text())
-    keys = [_fill(key, values) for key in stage.get("params", [])]
+    keys = [fill_matrix(key, values) for key in stage.get("params", [])]
     used = {key: reduce(dict.__getitem__, key.split("."), params) for key in keys}
     text = html.escape(yaml.safe_dump(used, sort_keys=False)) if used else "none"
     return (
@@ -199,57 +198,6 @@ def provenance(name: str, values: Mapping[str, Any], root: Path) -> str:
     )
 
 
-def _stage(name: str, root: Path) -> dict[str, Any]:
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    for stage in stages.values():
-        if f"run {name}" in stage["cmd"]:
-            found: dict[str, Any] = stage
-            return found
-    return {}
-
-
 def _inputs(stage: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
-    paths = [_fill(path, values) for path in stage.get("deps", [])]
+    paths = [fill_matrix(path, values) for path in stage.get("deps", [])]
     return [path for path in paths if path.startswith(("data/", "reports/metrics"))]
-
-
-def _fill(text: str, values: Mapping[str, Any]) -> str:
-    """An entry of a stage with the values of its matrix put in."""
-    for key, value in values.items():
-        text = text.replace("${item." + key + "}", str(value))
-    return text
-
-
-def revision(root: Path, paths: Sequence[str]) -> str:
-    """Last commit that touched `paths`, marked when they have changed since; no git is said so."""
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    top = git("rev-parse", "--show-toplevel")
-    commit = git("log", "-1", "--format=%h of %cs", "--", *paths, "params.yaml")
-    if top is None or Path(top).resolve() != root.resolve() or not commit:
-        return "not under git"
-    changed = git("status", "--porcelain", "--", *paths, "params.yaml")
-    return f"{commit}, with uncommitted changes" if changed else commit
-
-
-def hash_path(path: Path) -> str:
-    """MD5 of a file or folder exactly as DVC computes it."""
-    if not path.exists():
-        return "absent"
-    if path.is_file():
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    entries = [
-        {"md5": hash_path(file), "relpath": file.relative_to(path).as_posix()}
-        for file in sorted(path.rglob("*"), key=lambda file: file.relative_to(path).parts)
-        if file.is_file() and "__pycache__" not in file.parts
-    ]
-    listing = json.dumps(entries, sort_keys=True).encode()
-    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"

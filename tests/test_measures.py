@@ -153,3 +153,38 @@ def test_every_measure_takes_columns_and_leaves_a_series_with_a_nan_undefined():
         for name, value in by_name(table[:, k]).items():
             assert np.isnan(value) == (k == 1), name
             np.testing.assert_allclose(whole[name][k], value, rtol=1e-12, err_msg=name)
+
+
+def test_win_rate_leaves_out_periods_without_a_result():
+    assert measures.win_rate(RETURNS) == pytest.approx(2 / 3)
+    assert np.isnan(measures.win_rate(np.zeros(3)))
+
+
+def test_profit_factor_is_gains_over_losses():
+    assert measures.profit_factor(RETURNS) == pytest.approx(0.05 / 0.01)
+    assert measures.profit_factor(-RETURNS) == pytest.approx(0.01 / 0.05)
+    assert np.isnan(measures.profit_factor([0.1, 0.0]))
+
+
+def test_volatility_grows_with_the_root_of_time():
+    assert measures.volatility(RETURNS, 1) == pytest.approx(np.sqrt(10 / 3) * 0.01)
+    assert measures.volatility(RETURNS, 4) == pytest.approx(2 * measures.volatility(RETURNS, 1))
+
+
+def test_an_evaluation_agrees_with_the_single_measures():
+    found = measures.evaluate_returns(RETURNS, 252)
+    assert found["sharpe"] == measures.sharpe(RETURNS, 252)
+    assert found["sortino"] == measures.sortino(RETURNS, 252)
+    assert found["total_return"] == measures.total_return(RETURNS)
+    assert measures.evaluate_returns([-0.1, 0.05], 1)["max_drawdown"] == pytest.approx(0.1)
+
+
+def test_an_evaluation_of_several_columns_is_that_of_each():
+    both = measures.evaluate_returns(np.stack([RETURNS, -2 * RETURNS], axis=1), 252)
+    for name, value in measures.evaluate_returns(-2 * RETURNS, 252).items():
+        assert both[name][1] == pytest.approx(value), name
+
+
+def test_an_evaluation_of_returns_with_nan_is_nan():
+    for name, value in measures.evaluate_returns([0.1, np.nan, -0.1], 252).items():
+        assert np.isnan(value), name

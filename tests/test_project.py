@@ -12,7 +12,7 @@ import yaml
 
 from hftlib import __version__, images, plots
 from hftlib.compute import DETERMINISTIC_ENVIRONMENT
-from hftlib.report import hash_path
+from hftlib.lineage import hash_path
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

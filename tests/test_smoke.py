@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hftlib.report import hash_path
+from hftlib.lineage import hash_path
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.smoke

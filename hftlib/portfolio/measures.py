@@ -69,6 +69,38 @@ def sortino(returns: npt.ArrayLike, periods_per_year: float, target: float = 0.0
     )
 
 
+def volatility(returns: npt.ArrayLike, periods_per_year: float) -> Any:
+    """Annualised standard deviation (ddof 1)."""
+    return np.std(_floats(returns), axis=0, ddof=1) * periods_per_year**0.5
+
+
+def win_rate(returns: npt.ArrayLike) -> Any:
+    """Share of gains among the periods that gain or lose; nan where none does."""
+    values = _floats(returns)
+    decided = np.where(np.isnan(values), np.nan, values != 0)
+    return _over(np.sum(values > 0, axis=0), np.sum(decided, axis=0))
+
+
+def profit_factor(returns: npt.ArrayLike) -> Any:
+    """Sum of the gains over that of the losses; nan without a loss."""
+    values = _floats(returns)
+    return _over(np.sum(np.maximum(values, 0.0), axis=0), -np.sum(np.minimum(values, 0.0), axis=0))
+
+
+def evaluate_returns(returns: npt.ArrayLike, periods_per_year: float) -> dict[str, Any]:
+    """The measures that every run is judged by, by name; the start counts in the drawdown."""
+    growth = np.cumprod(1.0 + _floats(returns), axis=0)
+    return {
+        "sharpe": sharpe(returns, periods_per_year),
+        "sortino": sortino(returns, periods_per_year),
+        "max_drawdown": max_drawdown(np.concatenate([np.ones_like(growth[:1]), growth])),
+        "win_rate": win_rate(returns),
+        "profit_factor": profit_factor(returns),
+        "total_return": total_return(returns),
+        "volatility": volatility(returns, periods_per_year),
+    }
+
+
 def drawdown(equity: npt.ArrayLike) -> FloatArray:
     """Loss from the running peak as a share of it, shape of `equity`, 0 at a peak."""
     values = _floats(equity)

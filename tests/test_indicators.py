@@ -94,9 +94,7 @@ def test_table_of_the_catalogue_leaves_nothing_blank():
 
 
 def test_unknown_feature_is_refused_with_the_nearest_name():
-    with pytest.raises(
-        FeatureError, match="volatilty_20 is not a feature; did you mean vola"
-    ):
+    with pytest.raises(FeatureError, match="volatilty_20 is not a feature; did you mean vola"):
         find_features(["return_1", "volatilty_20"])
     with pytest.raises(FeatureError, match=r"zzz is not a feature; indicators\.CATALOGUE lists"):
         find_features(["zzz"])

@@ -269,7 +269,7 @@ def test_symbol_without_values_of_a_feature_is_named_with_those_features():
     bars.loc[bars["symbol"] == "BBB", "volume"] = np.nan
     features = compute_features(bars)
     names = ["return_1", "volume_ratio", "money_flow_14"]
-    with pytest.raises(FeatureError, match=r"BBB: none of 300 bars .* volume_ratio, money_flow_14;"):
+    with pytest.raises(FeatureError, match=r"BBB: none of 300 bars .* volume_ratio, money_flow"):
         build_datasets(bars, features, ["AAA", "BBB"], names=names, **CUT)
     made = build_datasets(bars, features, ["AAA", "BBB"], names=names[:1], **CUT)
     assert made.panels["train"].symbols == ("AAA", "BBB")

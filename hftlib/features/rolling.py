@@ -91,8 +91,8 @@ def _maximum(x: FloatArray, window: int, out: FloatArray) -> None:
 @compile_kernel
 def _rank(x: FloatArray, window: int, out: FloatArray) -> None:
     for t in range(window - 1, len(x)):
-        below, equal, unknown = 0, 0, 0
-        for k in range(t - window + 1, t):
+        below, equal, unknown = 0, -1, 0  # the newest equals itself
+        for k in range(t - window + 1, t + 1):
             below += x[k] < x[t]
             equal += x[k] == x[t]
             unknown += x[k] != x[k]
@@ -106,7 +106,8 @@ def _skewness(x: FloatArray, window: int, out: FloatArray) -> None:
         for k in range(t - window + 1, t + 1):
             second += (x[k] - mean) ** 2
             third += (x[k] - mean) ** 3
-        out[t] = third / window / (second / window) ** 1.5 if second > 0 else math.nan
+        power = (second / window) ** 1.5
+        out[t] = third / window / power if power > 0 else math.nan
 
 
 @compile_kernel
@@ -132,7 +133,8 @@ def _time_correlation(x: FloatArray, window: int, out: FloatArray) -> None:
         for k in range(window):
             total += (x[start + k] - mean) ** 2
             shared += (x[start + k] - mean) * (k - centre)
-        out[t] = shared / math.sqrt(total * length) if total > 0 else math.nan
+        product = math.sqrt(total * length)
+        out[t] = shared / product if product > 0 else math.nan
 
 
 @compile_kernel

@@ -24,7 +24,7 @@ from hftlib.features.feature import BarSeries, Feature, FloatArray, lagged_diffe
 COLUMNS = ("symbol", "ts", "score")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 HALF_LIFE_BARS = 5.0
-HAS_OFFSET = re.compile(r"[0-9:](Z|[+-][0-9]{2}:?[0-9]{2})$", re.IGNORECASE)
+HAS_OFFSET = re.compile(r"[0-9:](?:Z|[+-][0-9]{2}:?[0-9]{2})$", re.IGNORECASE)
 S = "sentiment"
 
 

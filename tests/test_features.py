@@ -236,6 +236,18 @@ def test_table_has_a_row_for_each_horizon_and_feature(walk):
     assert (table["low"] <= table["high"]).all()
 
 
+def test_feature_that_does_not_vary_has_no_coefficient_and_spoils_no_other(walk):
+    table = information(walk[["mixed"]].assign(flat=2.0), walk["close"]).set_index("feature")
+    assert table.loc["flat", ["ic", "low", "high"]].isna().all()
+    alone = information(walk[["mixed"]], walk["close"])
+    assert table.loc["mixed", "ic"] == alone["ic"][0]
+
+
+def test_feature_without_values_is_named(walk):
+    with pytest.raises(ValueError, match=r"none of 600 rows .* without any value: absent; leave"):
+        information(walk[["mixed"]].assign(absent=np.nan), walk["close"])
+
+
 def test_seed_decides_the_interval(walk):
     first, same, other = (information(walk[["noise"]], walk.close, seed=s) for s in (1, 1, 2))
     pd.testing.assert_frame_equal(first, same, check_exact=True)

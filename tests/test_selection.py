@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hftlib.features.information import forward_return, information_table
-from hftlib.features.selection import select_features
+from hftlib.features.selection import cluster_features, select_features
 
 SETTINGS = {"horizon_bars": 1, "n_features": 2, "max_correlation": 0.9}
 
@@ -90,3 +90,19 @@ def test_symbol_without_values_is_named_with_its_feature(rows):
     empty = make_rows("BBB").assign(noise=np.nan)
     with pytest.raises(ValueError, match=r"BBB: none of 800 rows .* without any value: noise"):
         select_features(pd.concat([rows, empty]), NAMES, **SETTINGS)
+
+
+def test_copies_and_mirrors_are_one_cluster_and_lie_together(rows):
+    clusters = cluster_features(rows, NAMES, 0.9)
+    assert clusters[["strong", "copy", "mirror"]].nunique() == 1
+    assert clusters.nunique() == 3
+    assert clusters.is_monotonic_increasing
+    assert sorted(clusters.index) == sorted(NAMES)
+
+
+def test_clusters_do_not_depend_on_the_order_of_the_names(rows):
+    groups = []
+    for names in (NAMES, NAMES[::-1]):
+        clusters = cluster_features(rows, names, 0.9)
+        groups.append({frozenset(g.index) for _, g in clusters.groupby(clusters)})
+    assert groups[0] == groups[1]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 
 from hftlib.features.feature import FloatArray
 from hftlib.features.information import information_coefficients
@@ -74,6 +75,33 @@ def select_features(
         if is_chosen:
             chosen.append(int(k))
     return pd.DataFrame(table, columns=["feature", "ic", "nearest", "correlation", "is_chosen"])
+
+
+def cluster_features(rows: pd.DataFrame, names: Sequence[str], max_correlation: float) -> pd.Series:
+    """Groups of features that repeat each other, by average linkage of 1 - |rank correlation|.
+
+    Parameters
+    ----------
+    rows : frame with columns symbol and `names`
+        Correlations are means over symbols; rows with nan are left out.
+    names : sequence of str
+        Each varies within each symbol.
+    max_correlation : float
+        Groups whose mean absolute correlation exceeds it are merged.
+
+    Returns
+    -------
+    series of int, named cluster, indexed by feature
+        Ordered so that like features lie together; clusters count from 0 in
+        that order.
+    """
+    parts = [part[list(names)].dropna() for _, part in rows.groupby("symbol", sort=False)]
+    alike = np.abs(np.mean([_rank_correlations(part) for part in parts], axis=0))
+    distance = np.clip(1 - alike, 0.0, 1.0)
+    tree = linkage(distance[np.triu_indices(len(names), 1)], "average", optimal_ordering=True)
+    order = leaves_list(tree)
+    groups = fcluster(tree, 1 - max_correlation, "distance")[order]
+    return pd.Series(pd.factorize(groups)[0], pd.Index(np.array(names)[order]), name="cluster")
 
 
 def _rank_correlations(table: pd.DataFrame) -> FloatArray:

@@ -1,8 +1,14 @@
 """Sentiment: a score counts from the first bar that starts after it, and bad files are named."""
 
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hftlib.features.indicators import compute_features
 from hftlib.features.sentiment import SentimentError, read_sentiment
@@ -115,3 +121,29 @@ def test_file_that_cannot_be_used_is_refused_with_its_line(tmp_path, text, messa
 def test_parquet_that_is_none_is_refused(tmp_path):
     with pytest.raises(SentimentError, match=r"bad\.parquet: cannot be read"):
         read(tmp_path, "no table", "bad.parquet")
+
+
+STAMPS = st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+KEYS = st.tuples(st.sampled_from(["AAA", "BBB"]), STAMPS)
+
+
+@given(scores=st.dictionaries(KEYS, FINITE, min_size=1, max_size=20))
+def test_any_scores_come_back_from_a_csv_as_they_were_in_order_of_time(scores):
+    rows = [f"{symbol},{ts.isoformat()},{score!r}\n" for (symbol, ts), score in scores.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        found = read(Path(folder), HEADER + "".join(rows))
+    ordered = sorted(scores, key=lambda key: (key[1], key[0]))
+    assert list(zip(found["symbol"], found["ts"], strict=True)) == ordered
+    assert found["score"].tolist() == [scores[key] for key in ordered]
+
+
+@given(text=st.text(alphabet=st.characters(codec="utf-8"), max_size=60))
+def test_any_text_is_read_or_refused_with_the_file_s_name(text):
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = read(Path(folder), HEADER + text)
+        except SentimentError as fault:
+            assert "scores.csv" in str(fault) or "two scores" in str(fault)
+        else:
+            assert np.isfinite(found["score"]).all()

@@ -58,3 +58,20 @@ def test_bar_that_is_none_is_refused_and_forgotten(change, message):
     assert len(stream) == 20
     expected = compute_features(bars[:21]).iloc[-1][list(FEATURE_NAMES)]
     assert pd.Series(push(stream, bars, 20)).equals(expected.astype(float))
+
+
+def test_stamp_without_a_time_zone_is_refused():
+    with pytest.raises(FeatureError, match="2020-01-01 00:00:00 has no time zone"):
+        FeatureStream("AAA").push(
+            pd.Timestamp("2020-01-01"), open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0
+        )
+
+
+def test_stamp_of_another_zone_is_the_same_moment():
+    bars = make_bars(25)
+    stream = FeatureStream("AAA")
+    stream.extend(bars[:24])
+    local = bars["ts"][24].tz_convert("America/New_York")
+    last = stream.push(local, **bars.loc[24, COLUMNS].to_dict())
+    expected = compute_features(bars).iloc[-1][list(last)].astype(float)
+    assert pd.Series(last).equals(expected)

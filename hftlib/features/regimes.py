@@ -11,7 +11,7 @@ variance ratio; Kaufman (1995) for the efficiency of a trend.
 import numpy as np
 
 from hftlib.features.feature import BarSeries, Feature, FloatArray, lagged_difference
-from hftlib.features.markov import States
+from hftlib.features.markov import RegimeModel, States
 from hftlib.features.rolling import (
     rolling_deviation,
     rolling_mean,
@@ -144,10 +144,14 @@ FEATURES = (
 )
 
 
-def _states(bars: BarSeries) -> States:
+def _model(bars: BarSeries) -> RegimeModel:
     if bars.regime is None:
-        raise ValueError("no regime model; pass one to BarSeries")
-    return bars.regime.filter(bars.step)
+        raise ValueError("a feature of the hidden states needs a model; pass one to BarSeries")
+    return bars.regime
+
+
+def _states(bars: BarSeries) -> States:
+    return _model(bars).filter(bars.step)
 
 
 def _turbulent(bars: BarSeries) -> FloatArray:
@@ -156,20 +160,18 @@ def _turbulent(bars: BarSeries) -> FloatArray:
 
 def _expected(bars: BarSeries) -> FloatArray:
     """Mean of the next return over the predicted states, each state's own sum in order."""
-    assert bars.regime is not None
     predicted = bars.shared(_states).predicted
     out = np.zeros(len(bars))
-    for k, mean in enumerate(bars.regime.means):
+    for k, mean in enumerate(_model(bars).means):
         out += predicted[:, k] * mean
     return out
 
 
 def _foreseen(bars: BarSeries) -> FloatArray:
     """Standard deviation of the next return over the predicted states."""
-    assert bars.regime is not None
     predicted, mean = bars.shared(_states).predicted, bars.shared(_expected)
     out = np.zeros(len(bars))
-    pairs = zip(bars.regime.means, bars.regime.variances, strict=True)
+    pairs = zip(_model(bars).means, _model(bars).variances, strict=True)
     for k, (centre, variance) in enumerate(pairs):
         out += predicted[:, k] * (variance + (centre - mean) ** 2)
     return np.sqrt(out)

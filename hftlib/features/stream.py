@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hftlib.features.feature import PRICES, BarSeries, FloatArray
+from hftlib.features.feature import PRICES, BarSeries, FeatureError, FloatArray
 from hftlib.features.indicators import compute_columns
 from hftlib.features.markov import RegimeModel
 
@@ -85,8 +85,11 @@ class FeatureStream:
         ------
         FeatureError
             If a price is missing or not positive, or `ts` is not later than
-            that of the bar before; the stream is then as it was.
+            that of the bar before, or has no time zone; the stream is then as
+            it was.
         """
+        if ts.tzinfo is None:
+            raise FeatureError(f"ts {ts} has no time zone, expected one; bars are in UTC")
         bar = dict(zip(COLUMNS, (open, high, low, close, volume), strict=True))
         stamp = ts.tz_convert("UTC").as_unit("ns").value
         self._append(np.array([stamp]), {name: np.array([float(x)]) for name, x in bar.items()})

@@ -76,7 +76,7 @@ FEATURES = (
     Feature(
         "rsi_5",
         T,
-        "the same over 5 bars",
+        "the same index over 5 bars / 50 - 1",
         "5",
         "[-1, 1]",
         5,

@@ -167,7 +167,7 @@ FEATURES = (
     Feature(
         "sentiment_decayed",
         S,
-        "the same, halved every 5 bars",
+        "sentiment, halved every 5 bars of its age",
         "-",
         "score",
         0,

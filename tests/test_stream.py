@@ -26,7 +26,7 @@ def test_newest_row_is_that_of_the_batch_to_the_last_bit():
     stream.extend(bars[15:185])
     seen += [push(stream, bars, row) for row in range(185, 200)]
     assert list(seen[0]) == [feature.name for feature in CATALOGUE]
-    rows = [*range(30), *range(185, 200)]
+    rows = [*range(15), *range(185, 200)]
     expected = batch.loc[rows, list(seen[0])].reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.DataFrame(seen), expected, check_exact=True)
     assert len(stream) == 200

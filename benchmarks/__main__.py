@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from benchmarks.engine import measure_engine
+from benchmarks.features import make_bars, measure_features
 from benchmarks.market import measure_batch, measure_preparation, measure_session
 from benchmarks.replay import measure_replay
 from benchmarks.timing import Result, compare_speeds, median_seconds, time_call
@@ -25,7 +25,6 @@ from hftlib.config import load
 from hftlib.data.panel import BarPanel
 from hftlib.envs import TradingEnv, TradingRules, TradingVecEnv
 from hftlib.evaluation.statistics import compare_strategies
-from hftlib.features.indicators import compute_features
 from hftlib.paths import project_root, write_json
 from hftlib.portfolio.costs import Costs
 
@@ -34,25 +33,6 @@ N_FEATURES = 10
 N_COPIES = 1_024
 WINDOW_BARS = 60
 FEE_BPS = 1.0
-
-
-def make_bars(n_bars: int, rng: np.random.Generator) -> pd.DataFrame:
-    """A martingale of one-minute bars as `schema.BARS`."""
-    close = 100 * np.exp(np.cumsum(rng.normal(0, 1e-3, n_bars)))
-    open_ = np.concatenate([[100.0], close[:-1]])
-    reach = np.exp(np.abs(rng.normal(0, 5e-4, (2, n_bars))))
-    return pd.DataFrame(
-        {
-            "symbol": "SYNTHETIC",
-            "source": "benchmarks",
-            "ts": pd.date_range("2020-01-01", periods=n_bars, freq="min", tz="UTC", unit="ns"),
-            "open": open_,
-            "high": np.maximum(open_, close) * reach[0],
-            "low": np.minimum(open_, close) / reach[1],
-            "close": close,
-            "volume": rng.lognormal(8, 1, n_bars),
-        }
-    )
 
 
 def make_panel(n_bars: int, rng: np.random.Generator) -> BarPanel:
@@ -132,12 +112,6 @@ def measure_ppo() -> Result:
     return Result("train_ppo", n_steps / seconds, "env-steps/s")
 
 
-def measure_features() -> Result:
-    """All indicators of one symbol."""
-    bars = make_bars(100_000, np.random.default_rng(3))
-    return Result("features", len(bars) / median_seconds(lambda: compute_features(bars)), "bars/s")
-
-
 def measure_bootstrap() -> Result:
     """1,000 samples of 1,000 bars: 5 strategies of 10 members each."""
     rng = np.random.default_rng(4)
@@ -211,7 +185,7 @@ def main() -> None:
         lambda: [measure_vector("trading_vec_env_window_60x10", WINDOW_BARS, 1_000_000)],
         lambda: [measure_vector("trading_vec_env_window_1x10", 1, 10_000_000)],
         lambda: [measure_ppo()],
-        lambda: [measure_features()],
+        measure_features,
         lambda: [measure_bootstrap()],
     ):
         results += measure()

@@ -56,6 +56,11 @@ class Paths:
         return self.root / "data/raw/depth"
 
     @property
+    def raw_sentiment(self) -> Path:
+        """The user's own sentiment scores."""
+        return self.root / "data/raw/sentiment"
+
+    @property
     def simulated(self) -> Path:
         """Folder: snapshots and messages of the simulated sessions."""
         return self.root / "data/market/simulated"
@@ -79,6 +84,16 @@ class Paths:
     def bar_features(self) -> Path:
         """Causal indicators, one row a bar."""
         return self.root / "data/features/bars.parquet"
+
+    @property
+    def regime_models(self) -> Path:
+        """A hidden Markov model for each symbol, fitted on training rows."""
+        return self.root / "data/features/regimes.json"
+
+    @property
+    def selected_features(self) -> Path:
+        """Names of the features that training rows chose, and how."""
+        return self.root / "data/features/selected.json"
 
     @property
     def bar_datasets(self) -> Path:

@@ -157,24 +157,23 @@ def information_figure(table: pd.DataFrame, horizon_bars: int) -> go.Figure:
 
 
 def correlation_figure(correlation: pd.DataFrame) -> go.Figure:
-    """Heat map of a correlation matrix, values printed."""
+    """Heat map of a correlation matrix; large enough to read every name."""
     figure = go.Figure(
         go.Heatmap(
-            z=correlation.to_numpy(),
+            z=correlation.to_numpy().round(3),
             x=correlation.columns,
             y=correlation.index,
             zmin=-1,
             zmax=1,
             colorscale="RdBu",
             reversescale=True,
-            text=correlation.round(2).to_numpy(),
-            texttemplate="%{text:.2f}",
-            textfont={"size": 10},
             colorbar={"title": "rank<br>correlation"},
+            hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
         )
     )
-    figure.update_yaxes(autorange="reversed")
-    figure.update_layout(height=520, margin={"l": 140, "b": 110})
+    figure.update_xaxes(tickangle=-90, tickfont={"size": 10}, dtick=1)
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 10}, dtick=1)
+    figure.update_layout(height=240 + 15 * len(correlation), margin={"l": 160, "b": 150})
     return figure
 
 

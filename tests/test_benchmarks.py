@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from benchmarks import marl
+import numpy as np
+
+from benchmarks import features, marl
 from benchmarks.timing import Result
 
 
@@ -24,3 +26,24 @@ def test_results_of_ours_depend_on_all_code_that_trains_them_those_of_the_peer_d
     assert peer == {
         f"benchmarks/{name}" for name in ("spread.py", "peer_benchmarl.py", "peers_marl.txt")
     }
+
+
+def test_peer_of_the_features_runs_on_the_same_bars_without_changing_them():
+    bars = features.make_bars(120, np.random.default_rng(0))
+    before = bars.copy()
+    assert features.n_features_of_ta(bars) > 80
+    assert bars.equals(before)
+
+
+def test_stream_is_timed_behind_its_history(monkeypatch):
+    lengths = []
+    push = features.FeatureStream.push
+
+    def count(stream, ts, **bar):
+        lengths.append(len(stream))
+        return push(stream, ts, **bar)
+
+    monkeypatch.setattr(features.FeatureStream, "push", count)
+    result = features.measure_stream(30)
+    assert lengths == list(range(30, 30 + features.N_PUSHES))
+    assert result.value > 0

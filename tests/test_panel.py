@@ -12,6 +12,7 @@ from hftlib.data.controls import martingale_bars, plant_oracle
 from hftlib.data.panel import BarPanel, PanelError
 from hftlib.envs import TradingRules
 from hftlib.envs.trading import BUY, SELL
+from hftlib.features.feature import FeatureError
 from hftlib.features.indicators import compute_features
 from hftlib.features.panels import build_datasets
 from hftlib.portfolio.costs import Costs
@@ -187,6 +188,7 @@ class SignTrader:
 def test_on_a_martingale_a_feature_that_peeks_earns_and_an_honest_one_does_not():
     bars = make_bars(900)
     cut = {
+        "names": ["return_20", "volume_ratio"],
         "train_end": date(2010, 3, 31),
         "validation_end": date(2010, 5, 31),
         "purge_bars": 1,
@@ -237,3 +239,37 @@ def test_datasets_hold_the_split_rows_and_a_scaler_of_training_rows_only():
     same = build_datasets(later, compute_features(later), ["BBB", "AAA"], **cut)
     assert same.scaler == made.scaler
     assert_equal(same.panels["train"], made.panels["train"])
+
+
+CUT = {
+    "train_end": date(2010, 6, 30),
+    "validation_end": date(2010, 8, 31),
+    "purge_bars": 1,
+    "embargo_bars": 2,
+}
+
+
+def test_datasets_hold_the_features_asked_for_in_their_order():
+    bars = make_bars(300)
+    made = build_datasets(
+        bars, compute_features(bars), ["AAA"], names=["rsi_14", "return_1"], **CUT
+    )
+    assert made.panels["train"].feature_names == ("rsi_14", "return_1")
+    assert made.scaler.names == ("rsi_14", "return_1")
+
+
+def test_dataset_of_an_unknown_feature_is_refused_with_the_nearest_name():
+    bars = make_bars(300)
+    with pytest.raises(FeatureError, match="rsi_15 is not among the features; did you mean rsi_"):
+        build_datasets(bars, compute_features(bars), ["AAA"], names=["rsi_15"], **CUT)
+
+
+def test_symbol_without_values_of_a_feature_is_named_with_those_features():
+    bars = make_bars(300, ("AAA", "BBB"))
+    bars.loc[bars["symbol"] == "BBB", "volume"] = np.nan
+    features = compute_features(bars)
+    names = ["return_1", "volume_ratio", "money_flow_14"]
+    with pytest.raises(FeatureError, match=r"BBB: none of 300 bars .* volume_ratio, money_flow"):
+        build_datasets(bars, features, ["AAA", "BBB"], names=names, **CUT)
+    made = build_datasets(bars, features, ["AAA", "BBB"], names=names[:1], **CUT)
+    assert made.panels["train"].symbols == ("AAA", "BBB")

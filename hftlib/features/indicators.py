@@ -1,116 +1,128 @@
-"""Ten causal bar features, the technical ones through `ta`.
+"""The catalogue of bar features, and the table of their values.
 
-A feature at bar t uses bars up to and including t. All are dimensionless, so
-that one scaler and one policy serve symbols of any price level. Rows before
-`warmup` are nan; no filler is ever used (`fillna` of `ta` peeks).
+Rules for every feature: `features.feature`. Those that need bars alone are
+`FEATURES`; the hidden states need a model fitted on training rows, sentiment a
+score file, and their columns are there only with it. The parabolic stop and
+the other state machines run from a symbol's first bar on, so a table begins
+where the data begin.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from ta.momentum import RSIIndicator
-from ta.trend import MACD, ADXIndicator
-from ta.volatility import AverageTrueRange, BollingerBands
 
-MIN_BARS = 60  # the longest warm-up with room for a first value
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One column: `compute` maps bars with a plain range index to a series."""
-
-    name: str
-    formula: str
-    warmup: int
-    compute: Callable[[pd.DataFrame], pd.Series]
-
-
-def _log_return(bars: pd.DataFrame, n_bars: int) -> pd.Series:
-    return np.log(bars["close"]).diff(n_bars)
-
-
-def _bollinger_position(bars: pd.DataFrame) -> pd.Series:
-    bands = BollingerBands(bars["close"], 20, 2)
-    varies = bands.bollinger_hband() > bands.bollinger_lband()
-    return (2 * bands.bollinger_pband() - 1).where(varies, 0.0)
-
-
-def _true_range_share(bars: pd.DataFrame) -> pd.Series:
-    atr = AverageTrueRange(bars["high"], bars["low"], bars["close"], 14).average_true_range()
-    return atr / bars["close"]
-
-
-def _adx(bars: pd.DataFrame) -> pd.Series:
-    return ADXIndicator(bars["high"], bars["low"], bars["close"], 14).adx() / 100
-
-
-def _volume_ratio(bars: pd.DataFrame) -> pd.Series:
-    """A logarithm would be infinite at volume 0."""
-    mean = bars["volume"].rolling(20).mean()
-    return (bars["volume"] / mean - 1).where(mean > 0, 0.0)
-
+from hftlib.features import bands, candles, momentum, price_action, temporal, trends, turnover
+from hftlib.features.feature import BarSeries, Feature, FeatureError, FloatArray, evaluate
+from hftlib.features.markov import RegimeModel
+from hftlib.features.regimes import FEATURES as RULED_REGIMES
+from hftlib.features.regimes import HIDDEN_FEATURES
+from hftlib.features.sentiment import FEATURES as SENTIMENT_FEATURES
 
 FEATURES = (
-    Feature("return_1", "ln(close_t / close_t-1)", 1, lambda bars: _log_return(bars, 1)),
-    Feature("return_5", "ln(close_t / close_t-5)", 5, lambda bars: _log_return(bars, 5)),
-    Feature("return_20", "ln(close_t / close_t-20)", 20, lambda bars: _log_return(bars, 20)),
-    Feature(
-        "volatility_20",
-        "standard deviation of the last 20 one-bar log returns",
-        20,
-        lambda bars: _log_return(bars, 1).rolling(20).std(),
-    ),
-    Feature(
-        "rsi_14",
-        "Wilder's relative strength index over 14 bars, rescaled to [-1, 1]",
-        14,
-        lambda bars: RSIIndicator(bars["close"], 14).rsi() / 50 - 1,
-    ),
-    Feature(
-        "macd_histogram",
-        "(EMA12 - EMA26 less its EMA9) / close",
-        33,
-        lambda bars: MACD(bars["close"]).macd_diff() / bars["close"],
-    ),
-    Feature(
-        "bollinger_position",
-        "(close - mean20) / (2 sd20)",
-        19,
-        _bollinger_position,
-    ),
-    Feature("atr_14", "Wilder's average true range over 14 bars / close", 14, _true_range_share),
-    Feature("adx_14", "Wilder's directional index over 14 bars / 100", 27, _adx),
-    Feature("volume_ratio", "volume / its 20-bar mean - 1; 0 without volume", 19, _volume_ratio),
+    *momentum.FEATURES,
+    *trends.FEATURES,
+    *bands.FEATURES,
+    *turnover.FEATURES,
+    *price_action.FEATURES,
+    *candles.FEATURES,
+    *temporal.FEATURES,
+    *RULED_REGIMES,
 )
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
+CATALOGUE = (*FEATURES, *HIDDEN_FEATURES, *SENTIMENT_FEATURES)
+KNOWN_AT = {"temporal": "start of the bar", "sentiment": "start of the bar"}
 
 
-def compute_features(bars: pd.DataFrame) -> pd.DataFrame:
+def find_features(names: Sequence[str]) -> tuple[Feature, ...]:
+    """Features by name, in the order asked for.
+
+    Raises
+    ------
+    FeatureError
+        If a name is unknown; the message names the nearest one.
+    """
+    known = {feature.name: feature for feature in CATALOGUE}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else "indicators.CATALOGUE lists them"
+            raise FeatureError(f"{name} is not a feature; {remedy}")
+    return tuple(known[name] for name in names)
+
+
+def describe_features(features: Sequence[Feature] = CATALOGUE) -> pd.DataFrame:
+    """The documentation: one row a feature.
+
+    Returns
+    -------
+    frame with columns feature, family, formula, window, unit, known at, warm-up
+        `window` and `warm-up` in bars; a value is never known later than at the
+        close of its own bar, so the lag is 0 bars throughout.
+    """
+    rows = [
+        (
+            feature.name,
+            feature.family,
+            feature.formula,
+            feature.window,
+            feature.unit,
+            KNOWN_AT.get(feature.family, "close of the bar"),
+            feature.warmup,
+        )
+        for feature in features
+    ]
+    columns = ["feature", "family", "formula", "window", "unit", "known at", "warm-up"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def compute_features(
+    bars: pd.DataFrame,
+    *,
+    regimes: Mapping[str, RegimeModel] | None = None,
+    sentiment: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Features of every symbol in `bars`.
 
     Parameters
     ----------
     bars : frame as `schema.BARS`
         Any number of symbols, each in time order; index without duplicates.
+    regimes : mapping of symbol to model, optional
+        Adds the features of the hidden states, nan for a symbol without a
+        model. A model fitted on rows that are evaluated later leaks.
+    sentiment : frame as from `read_sentiment`, optional
+        Adds the features of sentiment, nan for a symbol without scores.
 
     Returns
     -------
     frame of shape (n_bars, 2 + n_features)
-        `symbol`, `ts` and `FEATURE_NAMES` as float64, in the order of `bars`;
-        nan during the warm-up of each symbol, and throughout one with fewer
-        than `MIN_BARS` bars.
+        `symbol`, `ts` and the features as float64, in the order of `bars`; nan
+        in each feature's warm-up, so throughout a symbol shorter than that.
+
+    Raises
+    ------
+    FeatureError
+        If a price is missing, not positive or infinite, or if time does not
+        increase within a symbol; names the symbol and the bar.
     """
+    hidden = () if regimes is None else HIDDEN_FEATURES
+    scored = () if sentiment is None else SENTIMENT_FEATURES
+    names = [feature.name for feature in (*FEATURES, *hidden, *scored)]
     parts = []
-    for _, group in bars.groupby("symbol", sort=False):
-        plain = group.reset_index(drop=True)  # `ta` miscounts on a datetime index
-        columns = {
-            feature.name: feature.compute(plain).where(plain.index >= feature.warmup)
-            if len(plain) >= MIN_BARS
-            else np.nan
-            for feature in FEATURES
-        }
-        table = pd.DataFrame({"symbol": plain["symbol"], "ts": plain["ts"], **columns})
-        parts.append(table.set_index(group.index))
-    return pd.concat(parts).loc[bars.index].reset_index(drop=True)
+    for symbol, group in bars.groupby("symbol", sort=False):
+        model = None if regimes is None else regimes.get(symbol)
+        scores = None if sentiment is None else sentiment[sentiment["symbol"] == symbol]
+        columns = compute_columns(BarSeries.from_frame(group, model, scores))
+        table = pd.DataFrame({name: columns.get(name, np.nan) for name in names}, group.index)
+        parts.append(table)
+    values = pd.concat(parts).loc[bars.index]
+    return pd.concat([bars[["symbol", "ts"]], values], axis=1).reset_index(drop=True)
+
+
+def compute_columns(series: BarSeries) -> dict[str, FloatArray]:
+    """All features that the series has the ingredients of, shape (n_bars,) each."""
+    hidden = () if series.regime is None else HIDDEN_FEATURES
+    scored = () if series.scores is None else SENTIMENT_FEATURES
+    return evaluate(series, (*FEATURES, *hidden, *scored))

@@ -1,5 +1,6 @@
 """From bars and features to the panels of a dataset: split, scale on training rows, align."""
 
+import difflib
 from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import pandas as pd
 
 from hftlib.data.panel import BarPanel
 from hftlib.data.splits import split_frame
-from hftlib.features.indicators import FEATURE_NAMES
+from hftlib.features.feature import FeatureError
 from hftlib.features.scaling import RobustScaler
 
 
@@ -25,6 +26,7 @@ def build_datasets(
     features: pd.DataFrame,
     symbols: Sequence[str],
     *,
+    names: Sequence[str] | None = None,
     train_end: date,
     validation_end: date,
     purge_bars: int,
@@ -39,6 +41,8 @@ def build_datasets(
         Row by row that of `bars`; rows with nan (warm-up) are dropped.
     symbols : sequence of str
         Which to keep; they must share one clock.
+    names : sequence of str, optional
+        Features to use; all columns of `features` by default.
     train_end, validation_end : date
         Last day (UTC) of training and of validation; the test split follows.
     purge_bars, embargo_bars : int
@@ -47,16 +51,28 @@ def build_datasets(
 
     Raises
     ------
+    FeatureError
+        If a name is no column of `features`, or a symbol has no bar with a
+        value of each feature; names those without any.
     SplitError
         If a symbol is unknown, or one of its splits is empty.
     PanelError
         If two symbols have bars at different times.
     """
-    names = list(FEATURE_NAMES)
-    table = pd.concat([bars, features[names]], axis=1).dropna(subset=names)
+    columns = [name for name in features.columns if name not in ("symbol", "ts")]
+    names = columns if names is None else list(names)
+    for name in names:
+        if name not in columns:
+            close = difflib.get_close_matches(name, columns, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(columns)}"
+            raise FeatureError(f"{name} is not among the features; {remedy}")
+    table = pd.concat([bars, features[names]], axis=1)
+    for symbol in symbols:
+        _check_values(table[table["symbol"] == symbol], symbol, names)
+    table = table.dropna(subset=names)
     ends = {"train": train_end, "validation": validation_end}
     rows = split_frame(table, symbols, ends, purge_bars=purge_bars, embargo_bars=embargo_bars)
-    scaler = RobustScaler.fit(rows["train"][names], names)
+    scaler = RobustScaler.fit(rows["train"][names], names, allow_ties=True)
     panels = {
         split: BarPanel.from_frame(part, scaler.transform(part[names]), names)
         for split, part in rows.items()
@@ -64,3 +80,16 @@ def build_datasets(
     for panel in panels.values():
         panel.common_clock()
     return Datasets(rows, panels, scaler)
+
+
+def _check_values(rows: pd.DataFrame, symbol: str, names: Sequence[str]) -> None:
+    """Refuse a symbol that would lose all its rows to features without values."""
+    known = rows[names].notna()
+    if len(rows) and not known.all(axis=1).any():
+        without = [name for name in names if not known[name].any()]
+        listed = ", ".join(without) or "none, but never all of them at once"
+        raise FeatureError(
+            f"{symbol}: none of {len(rows)} bars has every feature; without any value: {listed}; "
+            "a warm-up may be longer than the history, or volume, scores or a regime model be "
+            "missing: leave the features or the symbol out"
+        )

@@ -94,6 +94,15 @@ class Features(Section):
     horizons_snapshots: Annotated[
         tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1), Distinct
     ] = Field(description="horizons of the book features' information, snapshots")
+    n_regimes: Annotated[Integer, Field(ge=2, le=4)] = Field(
+        description="states of the hidden Markov model of log returns"
+    )
+    n_selected: Annotated[Integer, Field(ge=1)] = Field(
+        description="features that training rows choose for the agents, at most"
+    )
+    max_correlation: Annotated[Number, Field(gt=0, le=1)] = Field(
+        description="bound on the absolute rank correlation of any two of them"
+    )
 
 
 class Datasets(Section):

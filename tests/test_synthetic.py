@@ -17,7 +17,7 @@ from hftlib.data.laws import (
     RegimeSwitching,
     fit_law,
 )
-from hftlib.data.synthetic import VolumeLaw, draw_bars
+from hftlib.data.synthetic import VolumeLaw, draw_bars, measure_shape
 from hftlib.schema import BARS, validate
 
 N_BARS = 200_000
@@ -130,6 +130,21 @@ def test_the_squared_range_is_parkinson_s_multiple_of_the_variance():
     assert ratio.mean() == pytest.approx(4 * np.log(2), rel=0.01)
     up = np.log(bars["high"] / bars["open"])
     assert up.mean() / 0.005 == pytest.approx((2 / np.pi) ** 0.5, rel=0.01)  # E max of a path
+
+
+def test_the_measured_shape_is_the_law_s():
+    shape = measure_shape(draw(EXAMPLES["garch"], gap_share=0.0))
+    law = EXAMPLES["garch"]
+    assert shape["volatility"] == pytest.approx(law.variance**0.5, rel=0.02)
+    assert shape["excess_kurtosis"] == pytest.approx(law.kurtosis - 3, abs=0.3)
+    for lag in (1, 20):
+        expected = law.square_autocorrelation(lag)
+        assert shape[f"square_autocorrelation_{lag}"] == pytest.approx(expected, abs=0.03)
+    assert shape["range_ratio"] == pytest.approx(4 * np.log(2), rel=0.02)
+    plain = measure_shape(draw(EXAMPLES["gbm"], gap_share=0.4))
+    assert plain["range_ratio"] == pytest.approx(0.6 * 4 * np.log(2), rel=0.02)
+    assert abs(plain["excess_kurtosis"]) < 4 * (24 / N_BARS) ** 0.5
+    assert abs(plain["square_autocorrelation_1"]) < 4 / N_BARS**0.5
 
 
 def test_gaps_take_their_share_of_the_variance():

@@ -128,3 +128,33 @@ def _draw_extremes(
     top = ((middle + np.sqrt(reach[0])) / 2).max(axis=1, initial=0.0)
     bottom = ((middle - np.sqrt(reach[1])) / 2).min(axis=1, initial=0.0)
     return top, bottom
+
+
+def measure_shape(bars: pd.DataFrame) -> dict[str, float]:
+    """What tells laws of returns apart, of one symbol's bars.
+
+    Parameters
+    ----------
+    bars : frame as `schema.BARS`
+        In time order, at least 23 rows.
+
+    Returns
+    -------
+    dict of float
+        volatility: standard deviation of the log returns; excess_kurtosis; the
+        autocorrelation of their squares at 1 and at 20 bars; range_ratio: mean
+        squared log range over squared volatility, 4 ln 2 = 2.77 for a path
+        without gaps, drift and pauses.
+    """
+    returns = np.diff(np.log(bars["close"].to_numpy()))
+    centred = returns - returns.mean()
+    squares = centred**2
+    excess = squares - squares.mean()
+    log_range = np.log(bars["high"].to_numpy() / bars["low"].to_numpy())
+    return {
+        "volatility": float(returns.std()),
+        "excess_kurtosis": float((squares**2).mean() / squares.mean() ** 2 - 3),
+        "square_autocorrelation_1": float((excess[1:] * excess[:-1]).mean() / excess.var()),
+        "square_autocorrelation_20": float((excess[20:] * excess[:-20]).mean() / excess.var()),
+        "range_ratio": float((log_range**2).mean() / squares.mean()),
+    }

@@ -216,6 +216,14 @@ def test_a_delisted_symbol_is_told_in_the_service_s_words_without_another_try(tm
         assert len(loopback.asked_for("/v8/")) <= 2
 
 
+def test_a_symbol_is_quoted_in_the_address(tmp_path):
+    request = YahooRequest("^GSPC", REQUEST.start, REQUEST.end, name="SP500Y")
+    with serve_charts(Answer(chart())) as loopback:
+        (raw,) = read(loopback, tmp_path, request)
+    assert raw.symbol == "SP500Y"
+    assert len(loopback.asked_for("/v8/finance/chart/%5EGSPC")) == 1
+
+
 def test_a_span_without_bars_is_told_as_that(tmp_path):
     empty = Answer(chart([]))
     with serve_charts(empty) as loopback, pytest.raises(ServiceError, match="no bars in that span"):

@@ -20,6 +20,7 @@ from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -160,7 +161,7 @@ def _ask(get: Get, asked: dict[str, str], request: YahooRequest, service: Servic
     params: dict[str, str | int] = {
         name: int(pd.Timestamp(day, tz="UTC").timestamp()) for name, day in bounds.items()
     }
-    answer = get(CHART + request.symbol, {**params, "interval": request.interval})
+    answer = get(CHART + quote(request.symbol, safe=""), {**params, "interval": request.interval})
     if answer.status_code in TRY_AGAIN:
         wait_s = parse_retry_after(answer.headers.get("Retry-After"))
         raise AttemptError(f"the service failed ({answer.status_code})", wait_s)
@@ -169,7 +170,8 @@ def _ask(get: Get, asked: dict[str, str], request: YahooRequest, service: Servic
         chart = json.loads(text)["chart"]
         failure = chart["error"]
         if failure is None:
-            _ = chart["result"][0]["meta"], chart["result"][0]["indicators"]["quote"][0]
+            result = chart["result"][0]
+            _ = result["meta"]["exchangeTimezoneName"], result["indicators"]["quote"][0]
     except (ValueError, KeyError, IndexError, TypeError):
         beginning = " ".join(text[:60].split())
         raise AttemptError(
@@ -183,13 +185,13 @@ def _ask(get: Get, asked: dict[str, str], request: YahooRequest, service: Servic
 def _read_chart(chart: dict[str, Any], request: YahooRequest, now: pd.Timestamp) -> pd.DataFrame:
     """Bars of the span that are over, as text, with their row's number in the answer."""
     stamps = chart.get("timestamp") or []
-    quote = chart["indicators"]["quote"][0]
-    columns = {name: quote.get(name) or [None] * len(stamps) for name in (*PRICES, "volume")}
+    quotes = chart["indicators"]["quote"][0]
+    columns = {name: quotes.get(name) or [None] * len(stamps) for name in (*PRICES, "volume")}
     table = pd.DataFrame(columns, dtype="float64")
     table["line"] = range(2, len(table) + 2)
     start = pd.to_datetime(pd.Series(stamps, dtype="int64"), unit="s", utc=True)
     if request.interval == "1d":
-        zone = chart["meta"].get("exchangeTimezoneName") or "UTC"
+        zone = chart["meta"]["exchangeTimezoneName"]
         day = start.dt.tz_convert(zone).dt.date
         is_over = day < now.tz_convert(zone).date()
         table["ts"] = day.astype("str")

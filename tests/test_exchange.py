@@ -101,6 +101,14 @@ def test_what_was_fetched_is_not_asked_for_again(tmp_path):
     pd.testing.assert_frame_equal(offline[0].frame, first[0].frame)
 
 
+def test_two_requests_share_the_list_of_markets(tmp_path):
+    later = ExchangeRequest("binance", "BTC/USDT", date(2021, 1, 1), date(2021, 1, 2), name="BTC21")
+    with serve_candles() as loopback:
+        raw = read(loopback, tmp_path, REQUEST, later)
+        assert len(loopback.asked_for("/api/v3/exchangeInfo")) == 1
+    assert [(part.symbol, len(part.frame)) for part in raw] == [("BTC/USDT", 2_400), ("BTC21", 48)]
+
+
 def test_a_download_that_broke_off_goes_on_where_it_stopped(tmp_path):
     outage = [None, *[Answer("oops", 502)] * 3]
     with serve_candles(*outage) as loopback:
@@ -138,6 +146,16 @@ def test_the_candle_that_is_not_over_is_left_out_and_asked_for_later(tmp_path):
         later = NOW + pd.Timedelta("2h")
         (raw,) = read(loopback, tmp_path, today, now=later, patience=patience)
     assert len(raw.frame) == 20
+
+
+def test_a_longer_span_does_not_take_a_shorter_one_s_page(tmp_path):
+    short = ExchangeRequest("binance", "BTC/USDT", date(2024, 6, 1), date(2024, 6, 2))
+    long = ExchangeRequest("binance", "BTC/USDT", date(2024, 6, 1), date(2024, 6, 4))
+    with serve_candles(last=int(NOW.timestamp() * 1_000)) as loopback:
+        assert len(read(loopback, tmp_path, short)[0].frame) == 48
+    with serve_candles() as loopback:
+        (raw,) = read(loopback, tmp_path, long, now=NOW + pd.Timedelta("1D"))
+    assert len(raw.frame) == 3 * 24 + 18, "up to 17:00 of the fourth day"
 
 
 def test_refused_for_haste_it_waits_as_long_as_it_is_told(tmp_path):

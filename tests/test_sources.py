@@ -74,8 +74,8 @@ def test_the_cache_folder_reaches_the_clients(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "read_exchanges", lambda r, c: seen.append((r, c)) or [])
     one = YahooRequest("A", *SPAN)
     other = ExchangeRequest("kraken", "BTC/USD", *SPAN)
-    assert gather_bars([one, other], cache=tmp_path) == []
-    assert seen == [([one], tmp_path), ([other], tmp_path)]
+    assert gather_bars([one, one, other], cache=tmp_path) == []
+    assert seen == [([one, one], tmp_path), ([other], tmp_path)], "one service is asked at once"
 
 
 def test_drawn_bars_pass_through_text_without_losing_a_bit(tmp_path):

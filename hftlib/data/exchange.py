@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,16 @@ def read_exchanges(
         exchange does not answer, or has no candles in the span.
     """
     now = pd.Timestamp.now("UTC") if now is None else now
-    return [_read(request, folder, session, patience, now) for request in requests]
+    # one of each, so that an exchange's pace and list of markets serve all its requests
+    connect = cache(lambda name: _connect(name, session))
+    serve = cache(lambda name: Service(name, folder, patience))
+    return [
+        _read(request, connect(request.exchange), serve(request.exchange), now)
+        for request in requests
+    ]
 
 
-def _read(
-    request: ExchangeRequest, folder: Path, session: Any, patience: Patience, now: pd.Timestamp
-) -> RawBars:
-    service = Service(request.exchange, folder, patience)
-    exchange = _connect(request, service, session)
+def _read(request: ExchangeRequest, exchange: Any, service: Service, now: pd.Timestamp) -> RawBars:
     asked: dict[str, str | int] = {"symbol": request.symbol, "interval": request.interval}
     span = {"start": str(request.start), "end": str(request.end)}
     if request.end < request.start:
@@ -109,7 +111,7 @@ def _read(
     candles: Candles = []
     while since < stop:
         page_end = min(since + limit * step, stop)
-        page = {**asked, "since": since, "limit": limit}
+        page = {**asked, "since": since, "until": page_end, "limit": limit}
         is_final = page_end <= now_ms - now_ms % DAY_MS
         text = service.ask(page, partial(_ask, exchange, page, service), is_final=is_final)
         rows: Candles = json.loads(text)
@@ -123,18 +125,18 @@ def _read(
     return RawBars(request.name or request.symbol, service.name, _as_text(candles), "exchange")
 
 
-def _connect(request: ExchangeRequest, service: Service, session: Any) -> Any:
+def _connect(name: str, session: Any) -> Any:
     ccxt = import_extra("ccxt")
-    if request.exchange not in ccxt.exchanges:
-        near = get_close_matches(request.exchange, ccxt.exchanges, n=1)
+    if name not in ccxt.exchanges:
+        near = get_close_matches(name, ccxt.exchanges, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ServiceError(f"exchange: ccxt knows no exchange {request.exchange!r}{hint}")
+        raise ServiceError(f"exchange: ccxt knows no exchange {name!r}{hint}")
     options: dict[str, Any] = {"enableRateLimit": True, "timeout": TIMEOUT_MS}
     if session is not None:
         options["session"] = session
-    exchange = getattr(ccxt, request.exchange)(options)
+    exchange = getattr(ccxt, name)(options)
     if not exchange.has["fetchOHLCV"]:
-        raise service.error({"symbol": request.symbol}, "the exchange gives no candles.")
+        raise ServiceError(f"exchange: {name} gives no candles; choose another exchange")
     return exchange
 
 
@@ -144,7 +146,7 @@ def _page_size(exchange: Any) -> int:
 
 
 def _ask(exchange: Any, page: dict[str, Any], service: Service) -> str:
-    """Candles from `since` on as JSON, by time."""
+    """Candles from `since` to before `until` as JSON, by time; if there are none, the next one."""
     ccxt = import_extra("ccxt")
     exchange.last_response_headers = None  # else those of the answer before a broken line
     fetch: Callable[..., Candles] = exchange.fetch_ohlcv
@@ -165,7 +167,8 @@ def _ask(exchange: Any, page: dict[str, Any], service: Service) -> str:
             json.loads(text)
         except ValueError:
             raise AttemptError(f"the answer is no JSON but begins {text[:60]!r}") from None
-    return json.dumps(sorted(candles))
+    candles = sorted(candles)
+    return json.dumps([row for row in candles if row[0] < page["until"]] or candles[:1])
 
 
 def _shorten(error: Exception) -> str:

@@ -9,7 +9,9 @@ drawn on the spot. All come as raw tables, and `data.ingest` checks them alike.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,19 +71,26 @@ def gather_bars(sources: Sequence[Source], *, cache: Path) -> list[RawBars]:
         If a file cannot be read, or a service does not answer.
     """
     raw: list[RawBars] = []
-    for source in sources:
-        match source:
-            case Packaged():
-                raw += read_packaged()
-            case Folder():
-                raw += read_folder(source.path)
-            case YahooRequest():
-                raw += read_yahoo([source], cache)
-            case ExchangeRequest():
-                raw += read_exchanges([source], cache)
-            case SyntheticRequest():
-                raw.append(_draw(source))
+    # neighbours of one kind go together, so that a service is asked at its pace
+    for _, group in groupby(sources, type):
+        for part in _read_alike(list(group), cache):
+            raw += part
     return raw
+
+
+def _read_alike(group: list[Any], cache: Path) -> list[list[RawBars]]:
+    """Sources of one kind."""
+    match group[0]:
+        case YahooRequest():
+            return [read_yahoo(group, cache)]
+        case ExchangeRequest():
+            return [read_exchanges(group, cache)]
+        case Folder():
+            return [read_folder(source.path) for source in group]
+        case SyntheticRequest():
+            return [[_draw(source)] for source in group]
+        case _:
+            return [read_packaged() for _ in group]
 
 
 def _draw(request: SyntheticRequest) -> RawBars:

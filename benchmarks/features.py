@@ -35,6 +35,7 @@ def make_bars(n_bars: int, rng: np.random.Generator) -> pd.DataFrame:
             "low": np.minimum(open_, close) / reach[1],
             "close": close,
             "volume": rng.lognormal(8, 1, n_bars),
+            "is_synthetic": True,
         }
     )
 

@@ -49,6 +49,7 @@ BARS = Schema(
         Column("low", "float64", "lowest price of the bar"),
         Column("close", "float64", "last price of the bar"),
         Column("volume", "float64", "traded units; nan where the source has none"),
+        Column("is_synthetic", "bool", "drawn by a model, not traded; only ever trained on"),
     ),
 )
 

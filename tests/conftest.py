@@ -55,6 +55,7 @@ def make_bars(n_bars: int = 300, symbols: tuple[str, ...] = ("AAA",), seed: int 
                     "low": np.minimum(open_, close) / wick[1],
                     "close": close,
                     "volume": rng.integers(1_000, 9_000, n_bars).astype(float),
+                    "is_synthetic": False,
                 }
             )
         )

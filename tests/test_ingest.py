@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hftlib.data.bars import RawBars, SourceError, read_folder, read_packaged
 from hftlib.data.ingest import ingest_bars, parse_times
+from hftlib.data.quality import QualityLimits
 from hftlib.schema import BARS, QUARANTINE, validate
 from tests.conftest import SHARED_DATA
 
@@ -36,7 +37,8 @@ def read_rows(folder: Path, **rows: pd.DataFrame) -> list[RawBars]:
 
 
 def ingest(own: list[RawBars], packaged: list[RawBars] | None = None):
-    return ingest_bars(packaged or [], own, as_of=AS_OF, max_gap_bars=3)
+    limits = QualityLimits(max_gap_bars=3, min_bars=2)
+    return ingest_bars([*(packaged or []), *own], as_of=AS_OF, limits=limits)
 
 
 def refusals(result) -> list[tuple[int, str]]:
@@ -192,7 +194,7 @@ def test_order_of_continuing_files_does_not_matter(tmp_path):
 
 def test_own_file_may_not_redefine_a_packaged_symbol(tmp_path):
     own = read_rows(tmp_path, abc=make_rows())
-    packaged = [RawBars("ABC", "arch", own[0].frame)]
+    packaged = [RawBars("ABC", "arch", own[0].frame, "packaged")]
     with pytest.raises(SourceError, match=r"abc\.csv: symbol ABC already comes from arch"):
         ingest(own, packaged)
 
@@ -246,7 +248,7 @@ def test_time_beyond_nanoseconds_is_refused_without_spoiling_its_neighbours(text
 
 
 def test_packaged_bars_are_clean_and_hold_their_known_facts():
-    result = ingest_bars(read_packaged(), [], as_of=AS_OF, max_gap_bars=5)
+    result = ingest_bars(read_packaged(), as_of=AS_OF)
     assert result.quarantine.empty
     assert len(result.bars) == 5031 * 2 + 3270 * 3 + 2148 + 6225
     bars = result.bars

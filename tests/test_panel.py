@@ -143,6 +143,7 @@ def test_a_martingale_keeps_clock_symbols_first_bar_and_valid_bars():
     assert (fake["high"] >= body.max(axis=1)).all()
     assert (fake["low"] <= body.min(axis=1)).all()
     assert set(fake["volume"]) <= set(bars["volume"])
+    assert fake["is_synthetic"].all() and not bars["is_synthetic"].any()
 
 
 def test_a_martingale_draws_gaps_and_bodies_whose_means_are_one():
@@ -198,7 +199,8 @@ def test_on_a_martingale_a_feature_that_peeks_earns_and_an_honest_one_does_not()
     ratios = {"honest": [], "peeking": []}
     for seed in range(20):
         fake = martingale_bars(bars, np.random.default_rng(seed))
-        honest = build_datasets(fake, compute_features(fake), ["AAA"], **cut).panels["test"]
+        features = compute_features(fake)
+        honest = build_datasets(fake, features, ["AAA"], **cut, is_control=True).panels["test"]
         for name, panel in (("honest", honest), ("peeking", plant_oracle(honest, 5))):
             equity = play(SignTrader(), panel, rules).total_equity[:, 0]
             ratios[name].append(sharpe(simple_returns(equity), 365.25))

@@ -25,6 +25,7 @@ ENDS = {"train": date(2020, 2, 19), "validation": date(2020, 3, 10)}
 
 def make_table(symbols=("AAA", "BBB")) -> pd.DataFrame:
     parts = [pd.DataFrame({"symbol": s, "ts": DAYS, "row": np.arange(100)}) for s in symbols]
+    parts = [part.assign(is_synthetic=False) for part in parts]
     return pd.concat(parts, ignore_index=True)
 
 

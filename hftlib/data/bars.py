@@ -16,6 +16,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -42,6 +43,8 @@ UNREADABLE = (
 )
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
+Origin = Literal["packaged", "folder", "yahoo", "exchange", "synthetic"]
+
 
 class SourceError(ValueError):
     """A file that is no table of bars at all."""
@@ -49,7 +52,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class RawBars:
-    """One symbol of one file before any check.
+    """One symbol of one file, or of one answer, before any check.
 
     `frame` has the columns of `FIELDS`, still text, and `line`.
     """
@@ -57,6 +60,7 @@ class RawBars:
     symbol: str
     source: str
     frame: pd.DataFrame
+    origin: Origin = "folder"
 
 
 def read_packaged() -> list[RawBars]:
@@ -67,12 +71,13 @@ def read_packaged() -> list[RawBars]:
     for symbol in ("SP500", "NASDAQ"):
         name = symbol.lower()
         table = _read_table(arch / f"data/{name}/{name}.csv.gz")
-        raw += _split(_iso(table, "%m/%d/%Y"), "arch", symbol)
+        raw += _split(_iso(table, "%m/%d/%Y"), "arch", symbol, "packaged")
     for symbol in ("AAPL", "GOOG", "IBM", "MSFT"):
         table = _read_table(bokeh / f"_data/{symbol}.csv")
-        raw += _split(_adjust(table), "bokeh_sampledata", symbol)
+        raw += _split(_adjust(table), "bokeh_sampledata", symbol, "packaged")
     table = _read_table(anytrading / "datasets/data/FOREX_EURUSD_1H_ASK.csv")
-    raw += _split(_iso(table, "%d.%m.%Y %H:%M:%S.%f"), "gym_anytrading", "EURUSD")
+    euro = _iso(table, "%d.%m.%Y %H:%M:%S.%f")
+    raw += _split(euro, "gym_anytrading", "EURUSD", "packaged")
     return raw
 
 
@@ -146,7 +151,9 @@ def _read_table(file: Path) -> pd.DataFrame:
     return table
 
 
-def _split(table: pd.DataFrame, source: str, symbol: str) -> list[RawBars]:
+def _split(
+    table: pd.DataFrame, source: str, symbol: str, origin: Origin = "folder"
+) -> list[RawBars]:
     """One `RawBars` a symbol."""
     columns = [*FIELDS, "line"]
     if "symbol" not in table.columns:
@@ -160,7 +167,7 @@ def _split(table: pd.DataFrame, source: str, symbol: str) -> list[RawBars]:
     for name, group in groups:
         frame = group[columns].reset_index(drop=True)
         frame[list(FIELDS)] = frame[list(FIELDS)].astype("str").fillna("")
-        raw.append(RawBars(name.strip() or symbol, source, frame))
+        raw.append(RawBars(name.strip() or symbol, source, frame, origin))
     return raw
 
 

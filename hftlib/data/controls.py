@@ -35,7 +35,8 @@ def martingale_bars(bars: pd.DataFrame, rng: np.random.Generator) -> pd.DataFram
     volume), in a random order; gaps and bodies are divided by their means. From
     one open to the next the price is then a martingale: whatever a feature
     computed from these bars says, before costs every strategy is worth nothing.
-    A feature that peeks at later bars still peeks, and would be caught.
+    A feature that peeks at later bars still peeks, and would be caught. The rows
+    are flagged as synthetic; `split_frame(..., is_control=True)` takes them.
 
     Parameters
     ----------
@@ -58,5 +59,6 @@ def martingale_bars(bars: pd.DataFrame, rng: np.random.Generator) -> pd.DataFram
         new.loc[1:, "high"] = np.maximum(open_ * top[draw], np.maximum(open_, close))
         new.loc[1:, "low"] = np.minimum(open_ * bottom[draw], np.minimum(open_, close))
         new.loc[1:, "volume"] = old["volume"].to_numpy()[1:][draw]
+        new["is_synthetic"] = True
         parts.append(new)
     return pd.concat(parts, ignore_index=True)

@@ -1,8 +1,8 @@
 """From raw bars to clean ones: check every row, quarantine, merge, sort.
 
 A row that fails a check leaves the data and enters the quarantine with its
-file, line and the first reason. Gaps, zero volumes and stale opens are facts
-about a source, not faults of a row: they are counted in the quality table.
+file, line and the first reason. What condemns no row, such as a gap, is
+counted in the quality table, see `data.quality`.
 """
 
 from bisect import bisect_right
@@ -14,22 +14,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from hftlib.data.bars import PRICES, RawBars, SourceError
+from hftlib.data.quality import (
+    QualityLimits,
+    count_offsets,
+    describe_symbol,
+    finish_table,
+    refuse_mixed_stamps,
+)
 from hftlib.schema import BARS, QUARANTINE, UTC, empty, validate
 
 PRICE_TOLERANCE = 1e-9  # relative; scaling by an adjusted close rounds in the last digit
-QUALITY = (
-    "symbol",
-    "source",
-    "first",
-    "last",
-    "interval",
-    "rows",
-    "quarantined",
-    "gaps",
-    "longest_gap",
-    "zero_volume",
-    "stale_open_share",
-)
 EARLIEST, LATEST = (limit.tz_localize("UTC") for limit in (pd.Timestamp.min, pd.Timestamp.max))
 EPOCH_UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 
@@ -44,51 +38,56 @@ class Ingested:
 
 
 def ingest_bars(
-    packaged: Sequence[RawBars],
-    own: Sequence[RawBars],
+    raw: Sequence[RawBars],
     *,
     as_of: pd.Timestamp,
-    max_gap_bars: float,
+    limits: QualityLimits = QualityLimits(),  # noqa: B008 (frozen)
 ) -> Ingested:
     """Check and merge bars of all sources.
 
     Parameters
     ----------
-    packaged, own : sequences of RawBars
-        Bars that came with the install, and the user's. Several own files may
-        continue one symbol; none may redefine a packaged one, since a series
-        must not cross the seam between two sources.
+    raw : sequence of RawBars
+        As from `sources.gather_bars`. Several files of the user's folder may
+        continue one symbol; otherwise a symbol has one source, since a series
+        must not cross the seam between two.
     as_of : timezone-aware timestamp
         Rows later than this are in the future and are quarantined.
-    max_gap_bars : float
-        Steps longer than this many median intervals count as gaps.
+    limits : QualityLimits
+        Beyond these a symbol is flagged in the quality table.
 
     Raises
     ------
     SourceError
-        If an own file reuses a packaged symbol, or no row of a symbol is good.
+        If two sources bring one symbol, no row of a symbol is good, or a file
+        has stamps with an offset and others without.
     """
-    shipped = {raw.symbol: raw.source for raw in packaged}
     by_symbol: dict[str, list[RawBars]] = {}
-    for raw in [*packaged, *own]:
-        if raw.symbol in shipped and raw.source != shipped[raw.symbol]:
-            raise SourceError(
-                f"{raw.source}: symbol {raw.symbol} already comes from {shipped[raw.symbol]}; "
-                "give the symbol or the file another name"
-            )
-        by_symbol.setdefault(raw.symbol, []).append(raw)
-    clean, refused, quality = [], [], []
+    for part in raw:
+        first = by_symbol.setdefault(part.symbol, [part])[0]
+        if first is not part:
+            if {first.origin, part.origin} != {"folder"}:
+                raise SourceError(
+                    f"{part.source}: symbol {part.symbol} already comes from {first.source}; "
+                    "give the symbol or the file another name"
+                )
+            by_symbol[part.symbol].append(part)
+    refuse_mixed_stamps(raw)
+    clean, refused, quality, groups = [], [], [], []
     for symbol, parts in sorted(by_symbol.items()):
-        bars, bad = _check_symbol(symbol, parts, as_of)
+        bars, bad, bad_times = _check_symbol(symbol, parts, as_of)
         if bars.empty:
             reasons = ", ".join(sorted(set(bad["reason"])))
             raise SourceError(f"{parts[0].source}: no good row for {symbol}; reasons: {reasons}")
         clean.append(bars)
         refused.append(bad)
-        quality.append(_describe(symbol, bars, len(bad), max_gap_bars))
+        n_offsets = count_offsets(parts)
+        quality.append(describe_symbol(symbol, bars, bad, bad_times, n_offsets, limits))
+        first = parts[0]
+        groups.append(first.source if first.origin == "packaged" else first.origin)
     bars = pd.concat(clean, ignore_index=True) if clean else empty(BARS)
     bad = pd.concat(refused, ignore_index=True) if refused else empty(QUARANTINE)
-    table = pd.DataFrame(quality, columns=QUALITY).set_index("symbol")
+    table = finish_table(quality, groups, limits)
     return Ingested(validate(bars, BARS), validate(bad, QUARANTINE), table)
 
 
@@ -113,8 +112,8 @@ def parse_times(text: pd.Series) -> pd.Series:
 
 def _check_symbol(
     symbol: str, parts: list[RawBars], as_of: pd.Timestamp
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Good bars in time order, and the refused rows, of one symbol."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+    """Good bars in time order, the refused rows, and the times of those, of one symbol."""
     frames = [_in_time_order(raw) for raw in parts]
     table = pd.concat(frames, ignore_index=True)
     reason = pd.Series("", index=table.index)
@@ -148,6 +147,7 @@ def _check_symbol(
             "ts": table["time"],
             **{name: prices[name] for name in PRICES},
             "volume": numbers["volume"].astype("float64"),
+            "is_synthetic": parts[0].origin == "synthetic",
         }
     )[keep]
     bars = bars.sort_values("ts", kind="stable").reset_index(drop=True)
@@ -155,7 +155,7 @@ def _check_symbol(
     refused = table.assign(symbol=symbol, reason=reason)[~keep][QUARANTINE.names]
     texts = [name for name in QUARANTINE.names if name != "line"]
     refused[texts] = refused[texts].astype("str")
-    return bars, refused.astype({"line": "int64"})
+    return bars, refused.astype({"line": "int64"}), table.loc[~keep, "time"]
 
 
 def _in_time_order(raw: RawBars) -> pd.DataFrame:
@@ -190,24 +190,3 @@ def longest_rise(values: list[int]) -> npt.NDArray[np.bool_]:
         member[i] = True
         i = before[i]
     return member
-
-
-def _describe(
-    symbol: str, bars: pd.DataFrame, n_refused: int, max_gap_bars: float
-) -> dict[str, object]:
-    steps = bars["ts"].diff().dropna()
-    interval = steps.median()
-    gaps = steps[steps > max_gap_bars * interval]
-    return {
-        "symbol": symbol,
-        "source": ", ".join(bars["source"].unique()),
-        "first": bars["ts"].iloc[0],
-        "last": bars["ts"].iloc[-1],
-        "interval": interval,
-        "rows": len(bars),
-        "quarantined": n_refused,
-        "gaps": len(gaps),
-        "longest_gap": steps.max(),
-        "zero_volume": int((bars["volume"] == 0).sum()),
-        "stale_open_share": float((bars["open"] == bars["close"].shift()).mean()),
-    }

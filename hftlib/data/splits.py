@@ -69,16 +69,28 @@ def split_by_date(
 
 
 def split_frame(
-    table: pd.DataFrame, symbols: Sequence[str], ends: Mapping[str, date], **margins: int
+    table: pd.DataFrame,
+    symbols: Sequence[str],
+    ends: Mapping[str, date],
+    *,
+    is_control: bool = False,
+    **margins: int,
 ) -> dict[str, pd.DataFrame]:
     """Cut rows of several symbols, each by `split_by_date`.
 
+    Synthetic rows may only train: a symbol that has any lies in the first split
+    alone, and loses `purge_bars` rows at its end as the real symbols do there,
+    so that it keeps their clock.
+
     Parameters
     ----------
-    table : frame with columns symbol, ts and any others
+    table : frame with columns symbol, ts, is_synthetic and any others
         Each symbol in time order.
     symbols : sequence of str
         Which to keep, and their order.
+    is_control : bool
+        All of the table is a control with a known answer: synthetic rows are
+        cut like real ones.
     ends, **margins
         The other arguments of `split_by_date`.
 
@@ -90,7 +102,8 @@ def split_frame(
     Raises
     ------
     SplitError
-        If a symbol is unknown, or one of its splits is empty.
+        If a symbol is unknown, one of its splits is empty, or it has synthetic
+        rows after the first split.
     """
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in [*ends, LAST]}
     for symbol in symbols:
@@ -98,13 +111,34 @@ def split_frame(
         if rows.empty:
             known = ", ".join(sorted(table["symbol"].unique()))
             raise SplitError(f"symbol {symbol} is not in the data; known: {known}")
+        if rows["is_synthetic"].any() and not is_control:
+            name, end = next(iter(ends.items()))
+            parts[name].append(_training_rows(rows, symbol, end, margins["purge_bars"]))
+            continue
         try:
             cut = split_by_date(rows["ts"], ends, **margins)
         except SplitError as error:
             raise SplitError(f"{symbol}: {error}") from None
         for name, positions in cut.items():
             parts[name].append(rows.iloc[positions])
+    for name, frames in parts.items():
+        if not frames:
+            raise SplitError(
+                f"split {name} is empty: every symbol of {', '.join(symbols)} is synthetic, and "
+                "synthetic rows may only train; name a real one"
+            )
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+
+
+def _training_rows(rows: pd.DataFrame, symbol: str, end: date, purge_bars: int) -> pd.DataFrame:
+    """Rows of a synthetic symbol, or an error if one of them lies after `end`."""
+    after = rows[rows["ts"].dt.date > end]
+    if len(after):
+        raise SplitError(
+            f"{symbol} is synthetic and has {len(after)} rows after {end}, the first on "
+            f"{after['ts'].iloc[0].date()}; synthetic rows may only train: end it by then"
+        )
+    return rows.iloc[: max(len(rows) - purge_bars, 0)]
 
 
 def session_edges(snapshots: pd.DataFrame) -> npt.NDArray[np.int64]:

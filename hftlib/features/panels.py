@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from hftlib.data.mixing import mix_rows
 from hftlib.data.panel import BarPanel
-from hftlib.data.splits import split_frame
+from hftlib.data.splits import SplitError, split_frame
 from hftlib.features.feature import FeatureError
 from hftlib.features.scaling import RobustScaler
 
 
 class Datasets(NamedTuple):
-    """Keyed by split: `rows` before scaling, `panels` after it; the scaler saw training rows."""
+    """Keyed by split: `rows` before scaling, `panels` after it; the scaler saw real training
+    rows.
+    """
 
     rows: dict[str, pd.DataFrame]
     panels: dict[str, BarPanel]
@@ -31,6 +35,8 @@ def build_datasets(
     validation_end: date,
     purge_bars: int,
     embargo_bars: int,
+    synthetic_share: float = 0.0,
+    is_control: bool = False,
 ) -> Datasets:
     """Cut into train, validation and test, scale and align.
 
@@ -40,7 +46,7 @@ def build_datasets(
     features : frame as from `compute_features(bars)`
         Row by row that of `bars`; rows with nan (warm-up) are dropped.
     symbols : sequence of str
-        Which to keep; they must share one clock.
+        Which to keep, all real; they must share one clock.
     names : sequence of str, optional
         Features to use; all columns of `features` by default.
     train_end, validation_end : date
@@ -48,6 +54,10 @@ def build_datasets(
     purge_bars, embargo_bars : int
         Rows dropped before and after each boundary; purge at least the label
         horizon.
+    synthetic_share : float in [0, 1)
+        Share of the training rows that the synthetic symbols of `bars` make.
+    is_control : bool
+        `bars` are a control with a known answer, cut as if they were real.
 
     Raises
     ------
@@ -55,7 +65,9 @@ def build_datasets(
         If a name is no column of `features`, or a symbol has no bar with a
         value of each feature; names those without any.
     SplitError
-        If a symbol is unknown, or one of its splits is empty.
+        If a symbol is unknown or synthetic, or one of its splits is empty.
+    MixError
+        If the synthetic symbols have too few rows for the share.
     PanelError
         If two symbols have bars at different times.
     """
@@ -71,14 +83,26 @@ def build_datasets(
         _check_values(table[table["symbol"] == symbol], symbol, names)
     table = table.dropna(subset=names)
     ends = {"train": train_end, "validation": validation_end}
-    rows = split_frame(table, symbols, ends, purge_bars=purge_bars, embargo_bars=embargo_bars)
-    scaler = RobustScaler.fit(rows["train"][names], names, allow_ties=True)
+    drawn = [] if is_control else list(bars.loc[bars["is_synthetic"], "symbol"].unique())
+    for symbol in symbols:
+        if symbol in drawn:
+            raise SplitError(
+                f"{symbol} is synthetic; name real symbols, and let synthetic_share add others"
+            )
+    every = [*symbols, *drawn] if synthetic_share > 0 else symbols
+    margins = {"purge_bars": purge_bars, "embargo_bars": embargo_bars}
+    rows = split_frame(table, every, ends, is_control=is_control, **margins)
+    real = dict(rows)
+    if synthetic_share > 0:
+        rows["train"] = mix_rows(rows["train"], synthetic_share)
+        real["train"] = rows["train"][~rows["train"]["is_synthetic"]]
+    scaler = RobustScaler.fit(real["train"][names], names, allow_ties=True)
     panels = {
         split: BarPanel.from_frame(part, scaler.transform(part[names]), names)
         for split, part in rows.items()
     }
-    for panel in panels.values():
-        panel.common_clock()
+    for part in real.values():
+        BarPanel.from_frame(part, np.empty((len(part), 0), np.float32), []).common_clock()
     return Datasets(rows, panels, scaler)
 
 

@@ -5,7 +5,7 @@ The description of a field is its meaning and unit.
 
 from datetime import date
 from itertools import pairwise
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -78,9 +78,54 @@ class Simulation(Section):
     )
 
 
+class Span(Section):
+    """What to fetch of one symbol."""
+
+    symbol: Name = Field(description="the service's name of it")
+    start: Day = Field(description="first day, UTC")
+    end: Day = Field(description="last day, UTC")
+    name: Name | None = Field(default=None, description="its name in our data, if another")
+
+    @model_validator(mode="after")
+    def _start_before_end(self) -> Self:
+        if self.start > self.end:
+            raise ValueError(f"start {self.start} must not be after end {self.end}")
+        return self
+
+
+class YahooSpan(Span):
+    interval: Literal["1m", "2m", "5m", "15m", "1h", "1d"] = Field(
+        default="1d", description="length of a bar"
+    )
+
+
+class ExchangeSpan(Span):
+    exchange: Name = Field(description="ccxt's name of the exchange, such as binance")
+    interval: Name = Field(default="1h", description="length of a candle, the exchange's name")
+
+
 class Ingestion(Section):
     max_gap_bars: Annotated[Number, Field(gt=1)] = Field(
         description="a step longer than this many median bar intervals is reported as a gap"
+    )
+    min_bars: Annotated[Integer, Field(ge=2)] = Field(
+        description="a symbol with fewer bars is flagged: too little history"
+    )
+    max_constant_bars: Annotated[Integer, Field(ge=1)] = Field(
+        description="a longer run of bars at one price is flagged: constant prices"
+    )
+    max_stale_share: Annotated[Number, Field(ge=0, le=1)] = Field(
+        description="a larger share of opens that repeat the close before is flagged"
+    )
+    max_lag_bars: Annotated[Number, Field(gt=0)] = Field(
+        description="a symbol that ends more bar intervals before its source's others is delisted"
+    )
+    synthetic_law: Literal["gbm", "jumps", "regimes", "garch"] = Field(
+        description="law of the drawn symbols that datasets.synthetic_share asks for"
+    )
+    yahoo: tuple[YahooSpan, ...] = Field(description="what to fetch from Yahoo; needs [sources]")
+    exchanges: tuple[ExchangeSpan, ...] = Field(
+        description="what to fetch from exchanges through ccxt; needs [sources]"
     )
 
 
@@ -116,6 +161,9 @@ class Datasets(Section):
     )
     embargo_bars: Annotated[Integer, Field(ge=0)] = Field(
         description="rows dropped after a boundary, against slow-decaying dependence"
+    )
+    synthetic_share: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        description="share of the training rows that are drawn by ingestion.synthetic_law"
     )
     leak_horizon_bars: Annotated[Integer, Field(ge=2)] = Field(
         description="label horizon of the leakage demonstration, bars"

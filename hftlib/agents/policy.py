@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlib.data.panel import BarPanel
-from hftlib.envs.trading import TradingRules, TradingVecEnv
+from hftlib.envs.trading import TradingVecEnv
+from hftlib.envs.trading_rules import TradingRules
 
 
 class Policy(Protocol):

@@ -78,11 +78,11 @@ def walk(env, actions, **reset):
 
 
 def with_closes(panel, closes, first=5):
-    """The panel with these opens and closes from a row on; flat at 100 elsewhere."""
+    """The panel with these closes from a row on, 100 before; each bar opens at the last close."""
     prices = np.full(len(panel.ts), 100.0)
     prices[first : first + len(closes)] = closes
     prices[first + len(closes) :] = closes[-1]
-    return replace(panel, open=prices, close=prices)
+    return replace(panel, open=np.concatenate([[100.0], prices[:-1]]), close=prices)
 
 
 @pytest.mark.parametrize(("kind", "is_portfolio"), MODES)
@@ -165,7 +165,6 @@ def test_equity_is_cash_plus_inventories_less_all_charges(n, seed, fee_bps, impa
         scale = 1e4 + (np.abs(units) * panel.close[rows]).sum()
         # exposures are float32: 6e-8 of each position, a bar
         assert cash + units @ panel.close[rows] == pytest.approx(info["equity"], abs=3e-6 * scale)
-    assert env.unwrapped is env
     record, held = env._accounts.records[0], env._accounts.units[0]
     worth = record["cash"] + held @ panel.close[starts + record["row"]]
     assert record["equity"] == pytest.approx(worth, rel=1e-9)
@@ -252,8 +251,11 @@ def test_positions_beyond_the_leverage_are_scaled_down():
     steps = walk(TradingEnv(panel, buy_all), [[1, 1, 0, 0], [0, 0, 1, 1]], options=FIRST)
     assert steps[1][4]["traded"] == pytest.approx(1.5 * 1e4)
     # those held stay; what is left of the leverage goes to the two new ones
-    at_open = 1e4 + steps[1][4]["traded"] * 0  # equity moved since: compare the sum instead
-    assert 0 < steps[2][4]["traded"] < 0.75 * 2 * at_open
+    starts, row = panel.segments[:, 0], steps[1][4]["row"]
+    units = 7_500 / panel.open[starts[:2] + row]
+    held = units @ panel.open[starts[:2] + row + 1]
+    room = 2 * (1e4 - 15_000 + held) - held
+    assert steps[2][4]["traded"] == pytest.approx(min(room, 1.5 * (held - 5_000)), rel=1e-9)
 
 
 def test_impact_is_the_root_of_the_share_of_volume(panel):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hftlib.data.panel import BarPanel
+from hftlib.envs.rewards import KINDS, RewardSettings
 from hftlib.envs.trading import TradingEnv, TradingVecEnv
 from hftlib.envs.trading_rules import TradingRules
 
@@ -40,6 +41,49 @@ def check_trading(panel: BarPanel, rules: TradingRules, seed: int) -> pd.DataFra
     if rules.reward.kind == "simple":
         rows.append(("rewards less log growth of the equity", "0", _most(one[:, 0] - growth)))
     return pd.DataFrame(rows, columns=["check", "expected", "measured"]).set_index("check")
+
+
+def tabulate_rewards(panel: BarPanel, rules: TradingRules, seed: int) -> pd.DataFrame:
+    """The terms of each kind of reward on the same random play through the first symbol.
+
+    Parameters
+    ----------
+    panel : BarPanel
+        With forecasts.
+    rules : TradingRules
+        Their reward is replaced by one of each kind.
+
+    Returns
+    -------
+    frame with index (reward, term) and columns mean, sd (over bars), gap
+        `gap` is the largest difference of the reward from the sum of its terms.
+    """
+    n_steps = int(panel.segments[0, 1] - panel.segments[0, 0]) - rules.window_bars
+    actions = _draw_actions(panel, rules, seed, n_steps)
+    rows = []
+    for kind in KINDS:
+        # terms of one to ten basis points a bar, as the growth is: every one shows
+        settings = RewardSettings(
+            kind=kind,
+            volatility_weight=0.1,
+            drawdown_weight=0.01,
+            accuracy_weight=0.001,
+            sizing_weight=0.001,
+        )
+        env = TradingEnv(panel, replace(rules, reward=settings))
+        env.reset(options={"segment": 0})
+        steps = []
+        for action in actions:
+            _, reward, terminated, _, info = env.step(action)
+            steps.append([reward, *info["reward_terms"].values()])
+            if terminated:
+                break
+        values = np.array(steps)
+        gap = _most(values[:, 0] - values[:, 1:].sum(axis=1))
+        for k, term in enumerate(info["reward_terms"], start=1):
+            rows.append((kind, term, values[:, k].mean(), values[:, k].std(), gap))
+    frame = pd.DataFrame(rows, columns=["reward", "term", "mean", "sd", "gap"])
+    return frame.set_index(["reward", "term"])
 
 
 def _draw_actions(panel: BarPanel, rules: TradingRules, seed: int, n: int) -> npt.NDArray[Any]:

@@ -28,7 +28,8 @@ from hftlib.agents.policy import play
 from hftlib.compute import hash_sources
 from hftlib.data.panel import BarPanel
 from hftlib.envs.stable import StableVecEnv
-from hftlib.envs.trading import TradingRules, TradingVecEnv
+from hftlib.envs.trading import TradingVecEnv
+from hftlib.envs.trading_rules import TradingRules
 from hftlib.paths import replace_file
 from hftlib.portfolio import measures
 

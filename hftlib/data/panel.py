@@ -16,6 +16,7 @@ from hftlib.paths import replace_file
 from hftlib.schema import UTC
 
 FloatArray = npt.NDArray[np.float64]
+OPTIONAL = ("volume", "forecast", "uncertainty")
 
 
 class PanelError(ValueError):
@@ -38,6 +39,11 @@ class BarPanel:
     features : float32 array of shape (n_rows, n_features)
         Known at the close of their bar; scaled; finite.
     feature_names : tuple of str, length n_features
+    volume : float64 array of shape (n_rows,), optional
+        Traded in the bar, units; at least 0, finite.
+    forecast, uncertainty : float64 arrays of shape (n_rows,), optional, both or none
+        Log return to the next close as expected at this one, and its standard deviation,
+        unscaled; nan where there is no forecast.
     """
 
     symbols: tuple[str, ...]
@@ -47,10 +53,13 @@ class BarPanel:
     close: FloatArray
     features: npt.NDArray[np.float32]
     feature_names: tuple[str, ...]
+    volume: FloatArray | None = None
+    forecast: FloatArray | None = None
+    uncertainty: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n_rows = len(self.ts)
-        for name in ("open", "close", "features"):
+        for name in ("open", "close", "features", *self._optional()):
             if len(getattr(self, name)) != n_rows:
                 raise PanelError(
                     f"{name} has {len(getattr(self, name))} rows, ts has {n_rows}; pass equal ones"
@@ -84,6 +93,7 @@ class BarPanel:
             bad = np.flatnonzero(~((prices > 0) & np.isfinite(prices)))
             if bad.size:
                 raise PanelError(f"{name}[{bad[0]}] is {prices[bad[0]]}; prices must be positive")
+        self._check_optional()
         holes = np.argwhere(~np.isfinite(self.features))
         if holes.size:
             row, column = holes[0]
@@ -98,8 +108,14 @@ class BarPanel:
     ) -> "BarPanel":
         """Panel of `rows` (columns symbol, ts, open, close), one symbol after the other.
 
-        `features` has shape (n_rows, n_features), one column for each of `names`.
+        `features` has shape (n_rows, n_features), one column for each of `names`. Columns
+        volume, if none of it is missing, forecast and uncertainty are taken as well.
         """
+        optional = {
+            name: rows[name].to_numpy(dtype=np.float64)
+            for name in OPTIONAL
+            if name in rows and (name != "volume" or rows[name].notna().all())
+        }
         symbol = rows["symbol"].to_numpy()
         changes = np.flatnonzero(symbol[1:] != symbol[:-1]) + 1
         edges = np.array([0, *changes, len(rows)], dtype=np.int64)
@@ -111,7 +127,26 @@ class BarPanel:
             close=rows["close"].to_numpy(),
             features=features,
             feature_names=tuple(names),
+            **optional,
         )
+
+    def _optional(self) -> dict[str, FloatArray]:
+        """The optional columns that are there."""
+        columns = {name: getattr(self, name) for name in OPTIONAL}
+        return {name: values for name, values in columns.items() if values is not None}
+
+    def _check_optional(self) -> None:
+        if (self.forecast is None) != (self.uncertainty is None):
+            raise PanelError("forecast and uncertainty go together; pass both or none")
+        for name, values in self._optional().items():
+            bad = np.isnan(values) if name == "volume" else np.zeros(len(values), dtype=np.bool_)
+            bad |= np.isinf(values) | ((values < 0) & (name != "forecast"))
+            rows = np.flatnonzero(bad)
+            if rows.size:
+                raise PanelError(
+                    f"{name}[{rows[0]}] is {values[rows[0]]}; expected a finite number"
+                    f"{'' if name == 'forecast' else ', 0 or more'}: correct it, or pass no {name}"
+                )
 
     @property
     def n_features(self) -> int:
@@ -149,6 +184,7 @@ class BarPanel:
                 close=self.close,
                 features=self.features,
                 feature_names=np.array(self.feature_names),
+                **self._optional(),
             )
 
     @classmethod
@@ -163,4 +199,5 @@ class BarPanel:
                 close=data["close"],
                 features=data["features"],
                 feature_names=tuple(data["feature_names"].tolist()),
+                **{name: data[name] for name in OPTIONAL if name in data},
             )

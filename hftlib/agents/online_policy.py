@@ -1,0 +1,221 @@
+"""Greedy policies of PPO, SAC and TD3 from weights, and the files that hold them.
+
+A file is an `.npz` without pickles or clocks: the state dict of the whole
+Stable-Baselines3 policy, critics included, and a `Design`, which says how to
+rebuild it and what an observation must look like.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
+
+from hftlib.models.extractors import Perceptron, WindowAttention, WindowLSTM
+from hftlib.paths import replace_file
+
+Weights = dict[str, npt.NDArray[np.float32]]
+NOT_OF_THE_POLICY = ("log_ent_coef",)  # SAC's entropy weight, for training on
+POLICIES: dict[str, type[BasePolicy]] = {
+    "ppo": ActorCriticPolicy,
+    "sac": SACPolicy,
+    "td3": TD3Policy,
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """All about a policy but its weights.
+
+    Attributes
+    ----------
+    algo, extractor, extractor_width, hidden, shares_value_network
+        As in `online_settings`.
+    window_bars, feature_names, n_account
+        An observation: `window_bars` times the features, then `n_account` columns.
+    n_choices
+        Size of a discrete action space; None if actions are continuous.
+    low, high
+        Bounds of continuous actions, empty if they are discrete.
+    """
+
+    algo: str
+    extractor: str
+    extractor_width: int
+    hidden: tuple[int, ...]
+    shares_value_network: bool
+    window_bars: int
+    feature_names: tuple[str, ...]
+    n_account: int
+    n_choices: int | None
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def n_inputs(self) -> int:
+        """Columns of an observation."""
+        return self.window_bars * len(self.feature_names) + self.n_account
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Without bounds: a network needs none."""
+        return spaces.Box(-np.inf, np.inf, (self.n_inputs,), np.float32)
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """As of the environment that the policy was trained on."""
+        if self.n_choices is not None:
+            return spaces.Discrete(self.n_choices)
+        return spaces.Box(np.float32(self.low), np.float32(self.high), dtype=np.float32)
+
+    def policy_options(self) -> dict[str, Any]:
+        """What Stable-Baselines3 calls `policy_kwargs`."""
+        options: dict[str, Any] = {"net_arch": list(self.hidden)}
+        if self.algo == "ppo":
+            options["share_features_extractor"] = self.shares_value_network
+        if self.extractor != "mlp":
+            options["features_extractor_class"] = {
+                "lstm": WindowLSTM,
+                "attention": WindowAttention,
+            }[self.extractor]
+            options["features_extractor_kwargs"] = {
+                "window_bars": self.window_bars,
+                "n_account": self.n_account,
+                "width": self.extractor_width,
+            }
+        elif self.shares_value_network:
+            options["net_arch"] = []
+            options["features_extractor_class"] = Perceptron
+            options["features_extractor_kwargs"] = {"hidden": self.hidden}
+        return options
+
+    def check_features(self, feature_names: Sequence[str], where: str) -> None:
+        """Refuse observations made of other features.
+
+        Raises
+        ------
+        ValueError
+            Names the features that are missing, those too many, or the first one out of place.
+        """
+        mine, theirs = self.feature_names, tuple(feature_names)
+        if mine == theirs:
+            return
+        missing = [name for name in mine if name not in theirs]
+        extra = [name for name in theirs if name not in mine]
+        if missing or extra:
+            what = f"missing here: {', '.join(missing) or 'none'}; unknown to it: "
+            what += ", ".join(extra) or "none"
+        else:
+            k = next(k for k, pair in enumerate(zip(mine, theirs, strict=True)) if len({*pair}) > 1)
+            what = f"feature {k} is {theirs[k]} here and was {mine[k]}"
+        raise ValueError(
+            f"{where} was trained on {len(mine)} other features ({what}); train it anew on these, "
+            "or build the panel with its own"
+        )
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+class LearntPolicy:
+    """The policy of trained weights without exploration: PPO's mode or mean, SAC's, TD3's actor."""
+
+    def __init__(self, weights: Mapping[str, npt.NDArray[np.float32]], design: Design) -> None:
+        self.design = design
+        self._policy = POLICIES[design.algo](
+            design.observation_space,
+            design.action_space,
+            lambda _: 0.0,
+            **design.policy_options(),
+        )
+        own = {k: torch.as_tensor(v) for k, v in weights.items() if k not in NOT_OF_THE_POLICY}
+        try:
+            self._policy.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the weights do not fit their design {design.to_json()}: {error}; "
+                "save both of one training with save_policy()"
+            ) from error
+        self._policy.set_training_mode(False)
+        space = design.action_space
+        self._bounds = (space.low, space.high) if isinstance(space, spaces.Box) else None
+
+    def act(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Choices, int64 of shape (n,), or target weights, float32 of shape (n, n_actions).
+
+        Raises
+        ------
+        ValueError
+            If observations are not of shape (n, n_inputs).
+        """
+        design = self.design
+        if observations.ndim != 2 or observations.shape[1] != design.n_inputs:
+            raise ValueError(
+                f"observations have shape {observations.shape}; expected (n, {design.n_inputs}): "
+                f"{design.window_bars} bars of {len(design.feature_names)} features and "
+                f"{design.n_account} columns of the account; use the environment it was trained on"
+            )
+        with torch.no_grad():
+            chosen = self._policy._predict(torch.as_tensor(observations), deterministic=True)
+        actions: npt.NDArray[Any] = chosen.numpy()
+        if self._bounds is None:
+            return actions
+        if self._policy.squash_output:
+            actions = self._policy.unscale_action(actions)
+        return np.clip(actions, *self._bounds)
+
+
+def save_policy(path: Path, weights: Weights, design: Design) -> None:
+    """Write an `.npz`; unlike Stable-Baselines3's own format it is free of clocks and pickles."""
+    with replace_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, design=np.array(design.to_json()), **weights)
+
+
+def read_policy(path: Path) -> tuple[Weights, Design]:
+    """What `save_policy` wrote.
+
+    Raises
+    ------
+    ValueError
+        If something else wrote the file.
+    """
+    with np.load(path, allow_pickle=False) as data:
+        arrays = {name: data[name] for name in data.files}
+    if "design" not in arrays:
+        raise ValueError(f"{path} does not say what it holds; write it with save_policy()")
+    return arrays, Design.from_json(str(arrays.pop("design")))
+
+
+def load_policy(path: Path, feature_names: Sequence[str] | None = None) -> LearntPolicy:
+    """The greedy policy of a file.
+
+    Parameters
+    ----------
+    path : file of `save_policy`
+    feature_names : sequence of str, optional
+        The features of the panel that it is to act on.
+
+    Raises
+    ------
+    ValueError
+        If the policy was trained on other features; names them.
+    """
+    weights, design = read_policy(path)
+    if feature_names is not None:
+        design.check_features(feature_names, str(path))
+    return LearntPolicy(weights, design)

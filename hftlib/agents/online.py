@@ -43,7 +43,8 @@ from hftlib.agents.online_settings import (
 from hftlib.compute import hash_sources
 from hftlib.data.panel import BarPanel
 from hftlib.envs.stable import StableVecEnv
-from hftlib.envs.trading import TradingRules, TradingVecEnv
+from hftlib.envs.trading import TradingVecEnv
+from hftlib.envs.trading_rules import TradingRules
 
 
 class Trained(NamedTuple):
@@ -164,7 +165,13 @@ def describe_policy(
             'set action_kind="continuous"'
         )
     assert env.observation_space.shape is not None
-    n_window = rules.window_bars * panel.n_features
+    n_assets = len(panel.symbols) if rules.is_portfolio else 1
+    n_window = n_assets * rules.window_bars * panel.n_features
+    choices: tuple[int, ...] = ()
+    if isinstance(actions, spaces.Discrete):
+        choices = (int(actions.n),)
+    elif isinstance(actions, spaces.MultiDiscrete):
+        choices = tuple(actions.nvec.tolist())
     return Design(
         algo=settings.algo,
         extractor=settings.extractor,
@@ -173,8 +180,10 @@ def describe_policy(
         shares_value_network=isinstance(settings, PPOSettings) and settings.shares_value_network,
         window_bars=rules.window_bars,
         feature_names=panel.feature_names,
+        n_assets=n_assets,
         n_account=env.observation_space.shape[0] - n_window,
-        n_choices=int(actions.n) if isinstance(actions, spaces.Discrete) else None,
+        action_kind=type(actions).__name__,
+        choices=choices,
         low=tuple(actions.low.tolist()) if isinstance(actions, spaces.Box) else (),
         high=tuple(actions.high.tolist()) if isinstance(actions, spaces.Box) else (),
     )

@@ -39,12 +39,14 @@ class Design:
     ----------
     algo, extractor, extractor_width, hidden, shares_value_network
         As in `online_settings`.
-    window_bars, feature_names, n_account
-        An observation: `window_bars` times the features, then `n_account` columns.
-    n_choices
-        Size of a discrete action space; None if actions are continuous.
+    window_bars, feature_names, n_assets, n_account
+        An observation: for each asset `window_bars` times the features, then `n_account` columns.
+    action_kind
+        Discrete, MultiDiscrete or Box, the class of the action space.
+    choices
+        How many there are of each discrete action, else empty.
     low, high
-        Bounds of continuous actions, empty if they are discrete.
+        Bounds of continuous actions, else empty.
     """
 
     algo: str
@@ -54,15 +56,17 @@ class Design:
     shares_value_network: bool
     window_bars: int
     feature_names: tuple[str, ...]
+    n_assets: int
     n_account: int
-    n_choices: int | None
+    action_kind: str
+    choices: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
 
     @property
     def n_inputs(self) -> int:
         """Columns of an observation."""
-        return self.window_bars * len(self.feature_names) + self.n_account
+        return self.n_assets * self.window_bars * len(self.feature_names) + self.n_account
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -72,8 +76,10 @@ class Design:
     @property
     def action_space(self) -> spaces.Space[Any]:
         """As of the environment that the policy was trained on."""
-        if self.n_choices is not None:
-            return spaces.Discrete(self.n_choices)
+        if self.action_kind == "Discrete":
+            return spaces.Discrete(self.choices[0])
+        if self.action_kind == "MultiDiscrete":
+            return spaces.MultiDiscrete(self.choices)
         return spaces.Box(np.float32(self.low), np.float32(self.high), dtype=np.float32)
 
     def policy_options(self) -> dict[str, Any]:
@@ -88,6 +94,7 @@ class Design:
             }[self.extractor]
             options["features_extractor_kwargs"] = {
                 "window_bars": self.window_bars,
+                "n_assets": self.n_assets,
                 "n_account": self.n_account,
                 "width": self.extractor_width,
             }
@@ -156,7 +163,7 @@ class LearntPolicy:
         self._bounds = (space.low, space.high) if isinstance(space, spaces.Box) else None
 
     def act(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        """Choices, int64 of shape (n,), or target weights, float32 of shape (n, n_actions).
+        """Choices, int64 of shape (n,) or (n, n_assets), or target weights, float32 (n, n_assets).
 
         Raises
         ------
@@ -167,8 +174,8 @@ class LearntPolicy:
         if observations.ndim != 2 or observations.shape[1] != design.n_inputs:
             raise ValueError(
                 f"observations have shape {observations.shape}; expected (n, {design.n_inputs}): "
-                f"{design.window_bars} bars of {len(design.feature_names)} features and "
-                f"{design.n_account} columns of the account; use the environment it was trained on"
+                f"{design.n_assets} * {design.window_bars} bars of {len(design.feature_names)} features "
+                f"and {design.n_account} columns of the account; use the environment it was trained on"
             )
         with torch.no_grad():
             chosen = self._policy._predict(torch.as_tensor(observations), deterministic=True)

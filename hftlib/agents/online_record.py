@@ -20,7 +20,7 @@ from hftlib.agents.online_policy import Design, LearntPolicy, Weights
 from hftlib.agents.online_settings import OnlineSettings
 from hftlib.agents.policy import play
 from hftlib.data.panel import BarPanel
-from hftlib.envs.trading import TradingRules
+from hftlib.envs.trading_rules import TradingRules
 from hftlib.portfolio import measures
 
 logger = logging.getLogger(__name__)

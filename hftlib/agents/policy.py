@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlib.data.panel import BarPanel
-from hftlib.envs.trading import TradingRules, TradingVecEnv
+from hftlib.envs.trading import TradingVecEnv
+from hftlib.envs.trading_rules import TradingRules
 
 
 class Policy(Protocol):
@@ -98,6 +99,8 @@ def play(policy: Policy, panel: BarPanel, rules: TradingRules, n_copies: int = 1
     record = {name: np.zeros((n_bars, env.num_envs), dtype=info[name].dtype) for name in fields}
     for name in ("row", "equity"):
         record[name][0] = info[name]
+    if isinstance(policy, StatefulPolicy):
+        policy.begin(env.num_envs)
     running = np.ones(env.num_envs, dtype=bool)
     for t in range(1, n_bars):
         observations, _, terminated, truncated, info = env.step(policy.act(observations))

@@ -38,6 +38,8 @@ class BarPanel:
     features : float32 array of shape (n_rows, n_features)
         Known at the close of their bar; scaled; finite.
     feature_names : tuple of str, length n_features
+    volume : float64 array of shape (n_rows,), optional
+        Traded in the bar, units; at least 0, finite.
     """
 
     symbols: tuple[str, ...]
@@ -47,10 +49,11 @@ class BarPanel:
     close: FloatArray
     features: npt.NDArray[np.float32]
     feature_names: tuple[str, ...]
+    volume: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n_rows = len(self.ts)
-        for name in ("open", "close", "features"):
+        for name in ("open", "close", "features", *self._optional()):
             if len(getattr(self, name)) != n_rows:
                 raise PanelError(
                     f"{name} has {len(getattr(self, name))} rows, ts has {n_rows}; pass equal ones"
@@ -84,6 +87,12 @@ class BarPanel:
             bad = np.flatnonzero(~((prices > 0) & np.isfinite(prices)))
             if bad.size:
                 raise PanelError(f"{name}[{bad[0]}] is {prices[bad[0]]}; prices must be positive")
+        for name, values in self._optional().items():
+            bad = np.flatnonzero(~((values >= 0) & np.isfinite(values)))
+            if bad.size:
+                raise PanelError(
+                    f"{name}[{bad[0]}] is {values[bad[0]]}; expected 0 or more, or no {name} at all"
+                )
         holes = np.argwhere(~np.isfinite(self.features))
         if holes.size:
             row, column = holes[0]
@@ -98,8 +107,10 @@ class BarPanel:
     ) -> "BarPanel":
         """Panel of `rows` (columns symbol, ts, open, close), one symbol after the other.
 
-        `features` has shape (n_rows, n_features), one column for each of `names`.
+        `features` has shape (n_rows, n_features), one column for each of `names`. A column
+        volume is taken if none of it is missing.
         """
+        has_volume = "volume" in rows and bool(rows["volume"].notna().all())
         symbol = rows["symbol"].to_numpy()
         changes = np.flatnonzero(symbol[1:] != symbol[:-1]) + 1
         edges = np.array([0, *changes, len(rows)], dtype=np.int64)
@@ -111,7 +122,12 @@ class BarPanel:
             close=rows["close"].to_numpy(),
             features=features,
             feature_names=tuple(names),
+            volume=rows["volume"].to_numpy(dtype=np.float64) if has_volume else None,
         )
+
+    def _optional(self) -> dict[str, FloatArray]:
+        """The optional columns that are there."""
+        return {} if self.volume is None else {"volume": self.volume}
 
     @property
     def n_features(self) -> int:
@@ -149,6 +165,7 @@ class BarPanel:
                 close=self.close,
                 features=self.features,
                 feature_names=np.array(self.feature_names),
+                **self._optional(),
             )
 
     @classmethod
@@ -163,4 +180,5 @@ class BarPanel:
                 close=data["close"],
                 features=data["features"],
                 feature_names=tuple(data["feature_names"].tolist()),
+                volume=data.get("volume"),
             )

@@ -3,11 +3,14 @@
 from hftlib.envs.market import MarketEnv, MarketVecEnv
 from hftlib.envs.roles import Executor, Maker, MarketError, Taker
 from hftlib.envs.rules import MarketSettings, RewardWeights, RiskLimits
-from hftlib.envs.trading import TradingEnv, TradingRules, TradingVecEnv
+from hftlib.envs.trading import TradingEnv, TradingVecEnv
+from hftlib.envs.trading_rules import Financing, Limits, TradingRules
 from hftlib.envs.views import SoleAgentEnv, SoleAgentVecEnv, register_views
 
 __all__ = [
     "Executor",
+    "Financing",
+    "Limits",
     "Maker",
     "MarketEnv",
     "MarketError",

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from hftlib.data.panel import BarPanel
-from hftlib.envs.trading import TradingEnv, TradingRules, TradingVecEnv
+from hftlib.envs.trading import TradingEnv, TradingVecEnv
+from hftlib.envs.trading_rules import TradingRules
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hftlib.agents.policy import Policy, Rollout, play
 from hftlib.data.panel import BarPanel
-from hftlib.envs.trading import TradingRules
+from hftlib.envs.trading_rules import TradingRules
 from hftlib.evaluation.statistics import Estimate, compare_strategies
 from hftlib.portfolio import measures
 from hftlib.schema import EQUITY, ROLLOUTS, UTC, validate

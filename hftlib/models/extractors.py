@@ -1,8 +1,9 @@
 """What stands between an observation of bars and the layers of a Stable-Baselines3 policy.
 
-An observation is a window of features, oldest bar first, and then what is known
-of the account. `WindowLSTM` and `WindowAttention` read the window as time and
-hand the account on as it is; `Perceptron` reads all at once. Weights come from
+An observation is, for each asset, a window of features, oldest bar first, and
+then what is known of the account. `WindowLSTM` and `WindowAttention` read each
+window as time, with the same weights, and hand the account on as it is;
+`Perceptron` reads all at once. Weights come from
 torch's global generator, which Stable-Baselines3 seeds.
 
 Source: Hochreiter & Schmidhuber (1997), Long short-term memory, Neural
@@ -42,17 +43,19 @@ class Perceptron(BaseFeaturesExtractor):
 
 
 class _Window(BaseFeaturesExtractor):
-    """Splits an observation into its window and its account.
+    """Splits an observation into its windows and its account.
 
     Parameters
     ----------
-    observation_space : Box of shape (window_bars * n_features + n_account,)
+    observation_space : Box of shape (n_assets * window_bars * n_features + n_account,)
     window_bars : int
         Bars of features.
+    n_assets : int
+        Windows side by side.
     n_account : int
-        Columns after the window.
+        Columns after them.
     width : int
-        Columns that the window is turned into.
+        Columns that a window is turned into.
 
     Raises
     ------
@@ -61,28 +64,31 @@ class _Window(BaseFeaturesExtractor):
     """
 
     def __init__(
-        self, observation_space: spaces.Box, window_bars: int, n_account: int, width: int
+        self,
+        observation_space: spaces.Box,
+        window_bars: int,
+        n_assets: int,
+        n_account: int,
+        width: int,
     ) -> None:
-        super().__init__(observation_space, width + n_account)
+        super().__init__(observation_space, n_assets * width + n_account)
         n_inputs = observation_space.shape[0]
-        self.n_window, self.window_bars = n_inputs - n_account, window_bars
-        if self.n_window <= 0 or self.n_window % window_bars:
+        self.n_before, self.window_bars = n_inputs - n_account, window_bars
+        self.n_features, left = divmod(self.n_before, n_assets * window_bars)
+        if self.n_features < 1 or left:
             raise ValueError(
                 f"an observation has {n_inputs} columns, {n_account} of the account; the other "
-                f"{self.n_window} are no whole number of features for window_bars={window_bars}"
+                f"{self.n_before} are no whole number of features for {n_assets} assets and "
+                f"window_bars={window_bars}"
             )
 
-    @property
-    def n_features(self) -> int:
-        """Features of one bar."""
-        return self.n_window // self.window_bars
-
     def forward(self, observations: Tensor) -> Tensor:
-        """Shape (n, n_inputs) to (n, width + n_account)."""
-        window = observations[:, : self.n_window].reshape(-1, self.window_bars, self.n_features)
-        return torch.cat([self.read(window), observations[:, self.n_window :]], dim=1)
+        """Shape (n, n_inputs) to (n, n_assets * width + n_account)."""
+        before, account = observations[:, : self.n_before], observations[:, self.n_before :]
+        windows = before.reshape(-1, self.window_bars, self.n_features)
+        return torch.cat([self.read(windows).reshape(len(observations), -1), account], dim=1)
 
-    def read(self, window: Tensor) -> Tensor:
+    def read(self, windows: Tensor) -> Tensor:
         """Shape (n, window_bars, n_features) to (n, width)."""
         raise NotImplementedError
 
@@ -91,14 +97,19 @@ class WindowLSTM(_Window):
     """The last output of an LSTM that walks through the window; no memory beyond it."""
 
     def __init__(
-        self, observation_space: spaces.Box, window_bars: int, n_account: int, width: int
+        self,
+        observation_space: spaces.Box,
+        window_bars: int,
+        n_assets: int,
+        n_account: int,
+        width: int,
     ) -> None:
-        super().__init__(observation_space, window_bars, n_account, width)
+        super().__init__(observation_space, window_bars, n_assets, n_account, width)
         self.lstm = nn.LSTM(self.n_features, width, batch_first=True)
 
-    def read(self, window: Tensor) -> Tensor:
+    def read(self, windows: Tensor) -> Tensor:
         """Shape (n, window_bars, n_features) to (n, width)."""
-        outputs, _ = self.lstm(window)
+        outputs, _ = self.lstm(windows)
         last: Tensor = outputs[:, -1]
         return last
 
@@ -115,11 +126,12 @@ class WindowAttention(_Window):
         self,
         observation_space: spaces.Box,
         window_bars: int,
+        n_assets: int,
         n_account: int,
         width: int,
         n_heads: int = 4,
     ) -> None:
-        super().__init__(observation_space, window_bars, n_account, width)
+        super().__init__(observation_space, window_bars, n_assets, n_account, width)
         if width % (2 * n_heads):
             raise ValueError(
                 f"width is {width}; expected a multiple of twice the number of heads, {2 * n_heads}"
@@ -127,13 +139,15 @@ class WindowAttention(_Window):
         self.embed = nn.Linear(self.n_features, width)
         self.attention = nn.MultiheadAttention(width, n_heads, batch_first=True)
         self.after_attention = nn.LayerNorm(width)
-        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.feed = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+        )
         self.after_feed = nn.LayerNorm(width)
         self.register_buffer("positions", encode_positions(window_bars, width), persistent=False)
 
-    def read(self, window: Tensor) -> Tensor:
+    def read(self, windows: Tensor) -> Tensor:
         """Shape (n, window_bars, n_features) to (n, width)."""
-        bars = self.embed(window) + self.positions
+        bars = self.embed(windows) + self.positions
         newest = bars[:, -1:]  # the only one whose answer is read
         heard, _ = self.attention(newest, bars, bars, need_weights=False)
         state = self.after_attention(newest + heard)

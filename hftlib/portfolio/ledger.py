@@ -1,6 +1,7 @@
-"""Cash, inventory and fees of one account in one instrument.
+"""Cash, inventory and fees of one account.
 
-After any sequence of fills
+A `Ledger` holds one instrument; an account in several passes cash and fees on
+from the ledger of one to that of the next. After any sequence of fills
 
     equity = cash + units * mid,   cash = start - sum(quantity * price) - fees,
 
@@ -49,9 +50,12 @@ def open_quantity(ledger: Ledger, costs: Costs, mid: float, weight: float) -> fl
 
 
 @compile_kernel
-def trade(ledger: Ledger, costs: Costs, mid: float, quantity: float) -> Ledger:
-    """Send a market order of signed `quantity` and book it; 0 books nothing."""
+def trade(ledger: Ledger, costs: Costs, mid: float, quantity: float, share: float = 0.0) -> Ledger:
+    """Send a market order of signed `quantity` and book it; 0 books nothing.
+
+    `share` is its `costs.participation`; without impact it has no effect.
+    """
     if quantity == 0.0:
         return ledger
-    price = fill_price(costs, mid, quantity)
+    price = fill_price(costs, mid, quantity, share)
     return book_fill(ledger, quantity, price, fee(costs, quantity * price))

@@ -1,0 +1,217 @@
+"""Accounts on one panel of bars: the state that both trading environments step."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from hftlib.data.panel import BarPanel
+from hftlib.envs import kernel
+from hftlib.envs.trading_rules import TradingRules
+from hftlib.features.scaling import CLIP
+from hftlib.portfolio.costs import BPS
+
+YEAR_NS = 365 * 86_400 * 10**9
+
+Observation = npt.NDArray[np.float32]
+
+
+class Accounts:
+    """State of n accounts on one panel, and the moves both environments share.
+
+    Raises
+    ------
+    ValueError
+        If a symbol is shorter than a window, features are not scaled, or impact is
+        charged without volumes.
+    PanelError
+        If a portfolio's symbols do not share one clock.
+    """
+
+    def __init__(self, panel: BarPanel, rules: TradingRules, n_envs: int) -> None:
+        _check_panel(panel, rules)
+        self.panel, self.rules = panel, rules
+        segments = panel.segments
+        if rules.is_portfolio:
+            panel.common_clock()
+            self.offsets = segments[:, 0] - segments[0, 0]
+            segments = segments[:1]
+        else:
+            self.offsets = np.zeros(1, dtype=np.int64)
+        self.n_assets = len(self.offsets)
+        self.bars = np.column_stack([panel.open, panel.close, _volume(panel), _years(panel)])
+        self.features = np.ascontiguousarray(panel.features).reshape(-1)
+        self.settings = _pack_rules(rules, panel.n_features)
+        self.records = np.zeros(n_envs, dtype=kernel.ACCOUNT)
+        self.units = np.zeros((n_envs, self.n_assets))
+        self._actions = np.zeros((n_envs, self.n_assets))
+        self._fixed = (self.settings, self.features, self.bars, self.offsets)
+        window = rules.window_bars * panel.n_features
+        self.n_inputs = self.n_assets * (window + 2) + rules.shows_drawdown
+        self.first, self.last = segments[:, 0] + rules.window_bars - 1, segments[:, 1] - 1
+        latest = np.maximum(self.first, self.last - rules.episode_bars)
+        self.starts = np.concatenate(
+            [np.arange(a, b + 1) for a, b in zip(self.first, latest, strict=True)]
+        )
+        self._row_segment = np.repeat(np.arange(len(segments)), segments[:, 1] - segments[:, 0])
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Scaled features and the account, all within the scaler's bounds."""
+        return spaces.Box(-CLIP, CLIP, (self.n_inputs,), np.float32)
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """That of one account."""
+        if self.rules.action_kind == "continuous":
+            lowest = -1.0 if self.rules.allow_short else 0.0
+            return spaces.Box(lowest, 1.0, (self.n_assets,), np.float32)
+        if self.rules.is_portfolio:
+            return spaces.MultiDiscrete([3] * self.n_assets)
+        return spaces.Discrete(3)
+
+    def check_actions(self, actions: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
+        """`actions` of n accounts as an array.
+
+        Raises
+        ------
+        ValueError
+            If its shape or its kind of number is not that of the action space.
+        """
+        values = np.asarray(actions)
+        is_continuous = self.rules.action_kind == "continuous"
+        shape = (n, *(self.action_space.shape or ()))
+        if values.shape != shape or values.dtype.kind not in ("f" if is_continuous else "iu"):
+            raise ValueError(
+                f"actions are {values.dtype} of shape {values.shape}; expected "
+                f"{'floats' if is_continuous else 'integers'} of shape {shape}"
+            )
+        return values
+
+    @property
+    def expected(self) -> str:
+        """What an action may be, for messages."""
+        if self.rules.action_kind == "continuous":
+            return f"expected a weight from {-1 if self.rules.allow_short else 0} to 1"
+        return "expected 0, 1 or 2"
+
+    def begin(self, i: int, rng: np.random.Generator, segment: int | None) -> None:
+        """Open account i at a random row, or at the first row of `segment` until its end."""
+        if segment is None:
+            row = int(self.starts[rng.integers(len(self.starts))])
+            stop = min(row + self.rules.episode_bars, int(self.last[self._row_segment[row]]))
+        elif isinstance(segment, int) and 0 <= segment < len(self.first):
+            row, stop = int(self.first[segment]), int(self.last[segment])
+        else:
+            names = "all symbols at once" if self.rules.is_portfolio else self.panel.symbols
+            raise ValueError(
+                f"segment is {segment!r}; expected 0 to {len(self.first) - 1} "
+                f"({names if isinstance(names, str) else ', '.join(names)})"
+            )
+        record = self.records[i : i + 1]
+        record[...] = 0
+        record["row"], record["stop"] = row, stop
+        for name in ("cash", "equity", "peak"):
+            record[name] = self.rules.initial_cash
+        self.units[i] = 0.0
+
+    def observe(self) -> Observation:
+        """Observations now, a new array of shape (n_envs, n_inputs)."""
+        out = np.empty((len(self.records), self.n_inputs), dtype=np.float32)
+        self.observe_some(np.ones(len(self.records), dtype=np.bool_), out)
+        return out
+
+    def observe_some(self, wanted: npt.NDArray[np.bool_], out: Observation) -> None:
+        """Write the observations of the accounts that `wanted` marks into `out`."""
+        kernel.observe(*self._fixed, self.records, self.units, wanted, out)
+
+    def step(self, actions: npt.ArrayLike) -> tuple[Observation, int]:
+        """Move by one bar; observations, and -1 or the place of the first bad action."""
+        self._actions[...] = np.reshape(actions, self._actions.shape)
+        out = np.empty((len(self.records), self.n_inputs), dtype=np.float32)
+        bad: int = kernel.step(*self._fixed, self.records, self.units, self._actions, out)
+        return out, bad
+
+    def save_state(self) -> list[npt.NDArray[Any]]:
+        """Copies of all that changes."""
+        return [self.records.copy(), self.units.copy()]
+
+    def load_state(self, arrays: list[npt.NDArray[Any]]) -> None:
+        """Go on from `save_state`."""
+        for mine, saved in zip((self.records, self.units), arrays, strict=True):
+            mine[...] = saved
+
+    def position(self) -> npt.NDArray[np.int64]:
+        """Signs, shape (n_envs,), of a portfolio (n_envs, n_assets)."""
+        signs = np.sign(self.units).astype(np.int64)
+        return signs if self.rules.is_portfolio else signs[:, 0]
+
+    def info(self) -> dict[str, npt.NDArray[Any]]:
+        """Copies: an info kept by the caller must not change under it."""
+        records = self.records
+        return {
+            "row": records["row"].copy(),
+            "equity": records["equity"].copy(),
+            "position": self.position(),
+            "exposure": records["exposure"].copy(),
+            "traded": records["traded"].copy(),
+            "paid": records["paid"].copy(),
+            "financing": records["financing"].copy(),
+            "end": records["end"].copy(),
+        }
+
+
+def _check_panel(panel: BarPanel, rules: TradingRules) -> None:
+    lengths = panel.segments[:, 1] - panel.segments[:, 0]
+    if (lengths < rules.window_bars + 1).any():
+        k = int(np.argmin(lengths))
+        raise ValueError(
+            f"{panel.symbols[k]} has {lengths[k]} bars; window_bars={rules.window_bars} needs at "
+            f"least {rules.window_bars + 1}: use a longer split or a shorter window"
+        )
+    largest = float(np.abs(panel.features).max(initial=0.0))
+    if largest > CLIP:
+        raise ValueError(
+            f"features reach {largest:.3g}; expected at most {CLIP:g} in size: "
+            "scale them with features.scaling.RobustScaler"
+        )
+    if rules.costs.impact_bps > 0 and panel.volume is None:
+        raise ValueError(
+            f"impact_bps is {rules.costs.impact_bps:g}, but the panel has no volume; build it "
+            "from bars with a column volume, or set impact_bps to 0"
+        )
+
+
+def _volume(panel: BarPanel) -> npt.NDArray[np.float64]:
+    return np.zeros(len(panel.ts)) if panel.volume is None else panel.volume
+
+
+def _years(panel: BarPanel) -> npt.NDArray[np.float64]:
+    """Time since the bar before, in years of 365 days; 0 at the first bar of a symbol."""
+    years = np.diff(panel.ts, prepend=panel.ts[:1]) / YEAR_NS
+    years[panel.segments[:, 0]] = 0.0
+    return years
+
+
+def _pack_rules(rules: TradingRules, n_features: int) -> kernel.Records:
+    packed = np.zeros(1, dtype=kernel.RULES)
+    values = {
+        "n_window": rules.window_bars * n_features,
+        "n_features": n_features,
+        "is_continuous": rules.action_kind == "continuous",
+        "lowest": -1 if rules.allow_short else 0,
+        "shows_drawdown": rules.shows_drawdown,
+        "max_weight": rules.max_weight,
+        "min_trade_weight": rules.min_trade_weight,
+        "max_leverage": rules.limits.max_leverage,
+        "maintenance": rules.limits.maintenance_fraction,
+        "max_drawdown": rules.limits.max_drawdown,
+        "ruin": rules.ruin_fraction * rules.initial_cash,
+        "borrow": rules.financing.borrow_bps * BPS,
+        "interest": rules.financing.interest_bps * BPS,
+        **rules.costs._asdict(),
+    }
+    for name, value in values.items():
+        packed[name] = value
+    return packed

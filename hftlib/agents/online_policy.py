@@ -173,9 +173,10 @@ class LearntPolicy:
         design = self.design
         if observations.ndim != 2 or observations.shape[1] != design.n_inputs:
             raise ValueError(
-                f"observations have shape {observations.shape}; expected (n, {design.n_inputs}): "
-                f"{design.n_assets} * {design.window_bars} bars of {len(design.feature_names)} features "
-                f"and {design.n_account} columns of the account; use the environment it was trained on"
+                f"observations have shape {observations.shape}; expected (n, {design.n_inputs}), "
+                f"{design.n_assets} * {design.window_bars} bars of {len(design.feature_names)} "
+                f"features and {design.n_account} columns of the account; use the environment "
+                "that the policy was trained on"
             )
         with torch.no_grad():
             chosen = self._policy._predict(torch.as_tensor(observations), deterministic=True)

@@ -36,7 +36,7 @@ LOGGED = {
 }
 
 
-class StopTraining(Exception):
+class StopTraining(Exception):  # noqa: N818 - no error, as StopIteration
     """Raised by `on_record` to end a training early; its result is what it has learnt so far."""
 
 
@@ -148,6 +148,7 @@ class Recorder(BaseCallback):
                     raise self.divergence(self.model.num_timesteps, f"{measure} is {value}")
                 self._count(measure, value)
         logged.clear()
+        self.model.logger.name_to_excluded.clear()
 
     def record(self, model: Any) -> None:
         """Add a point a split, keep a checkpoint, tell the caller.
@@ -245,7 +246,7 @@ class Recorder(BaseCallback):
 
 
 def read_weights(model: Any) -> Weights:
-    """Copies of the whole policy's state dict and, with SAC, the logarithm of the entropy weight."""
+    """Copies of the policy's state dict and, with SAC, the logarithm of the entropy weight."""
     weights = {name: value.numpy().copy() for name, value in model.policy.state_dict().items()}
     if getattr(model, "log_ent_coef", None) is not None:
         weights["log_ent_coef"] = model.log_ent_coef.detach().numpy().copy()

@@ -90,10 +90,12 @@ class PPOSettings(OnlineSettings):
 
     @property
     def rollout_steps(self) -> int:
+        """One rollout of all copies."""
         return self.n_envs * self.n_steps
 
     @property
     def updates_per_step(self) -> float:
+        """Minibatches of all passes over a rollout, for each step of it."""
         return self.n_epochs / self.batch_size
 
 
@@ -125,10 +127,12 @@ class OffPolicySettings(OnlineSettings):
 
     @property
     def rollout_steps(self) -> int:
+        """One step of all copies, or as many as one update waits for."""
         return max(self.n_envs, self.steps_per_update)
 
     @property
     def updates_per_step(self) -> float:
+        """One in `steps_per_update`."""
         return 1 / self.steps_per_update
 
 

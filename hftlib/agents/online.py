@@ -136,9 +136,9 @@ def train_agent(
     except StopTraining:
         pass
     except ValueError as error:  # torch refuses a distribution with nan in it
-        if is_finite(read_weights(model)):
+        if _gives_numbers(model):
             raise
-        what = "a weight is not finite"
+        what = "an action is not a number"
         raise recorder.divergence(model.num_timesteps, what) from error
     if settings.patience is None:
         step, weights = model.num_timesteps, read_weights(model)
@@ -235,6 +235,17 @@ def _make_model(
         target_noise_clip=settings.target_noise_clip,
         **common,
     )
+
+
+def _gives_numbers(model: Any) -> bool:
+    """Whether weights are finite, and actions too: finite weights can overflow."""
+    if not is_finite(read_weights(model)):
+        return False
+    try:
+        actions, _ = model.predict(model._last_obs, deterministic=True)
+    except ValueError:
+        return False
+    return bool(np.isfinite(actions).all())
 
 
 def _load_start(model: Any, start: Weights) -> None:

@@ -144,7 +144,7 @@ class LearntPolicy:
 
     def __init__(self, weights: Mapping[str, npt.NDArray[np.float32]], design: Design) -> None:
         self.design = design
-        self._policy = POLICIES[design.algo](
+        policy = POLICIES[design.algo](
             design.observation_space,
             design.action_space,
             lambda _: 0.0,
@@ -152,15 +152,16 @@ class LearntPolicy:
         )
         own = {k: torch.as_tensor(v) for k, v in weights.items() if k not in NOT_OF_THE_POLICY}
         try:
-            self._policy.load_state_dict(own)
+            policy.load_state_dict(own)
         except RuntimeError as error:
             raise ValueError(
                 f"the weights do not fit their design {design.to_json()}: {error}; "
                 "save both of one training with save_policy()"
             ) from error
-        self._policy.set_training_mode(False)
+        self._network = _take_actor(policy).requires_grad_(False).eval()
         space = design.action_space
-        self._bounds = (space.low, space.high) if isinstance(space, spaces.Box) else None
+        if isinstance(space, spaces.Box):
+            self._low, self._half_range = space.low, (space.high - space.low) / 2
 
     def act(self, observations: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         """Choices, int64 of shape (n,) or (n, n_assets), or target weights, float32 (n, n_assets).
@@ -178,14 +179,31 @@ class LearntPolicy:
                 f"features and {design.n_account} columns of the account; use the environment "
                 "that the policy was trained on"
             )
-        with torch.no_grad():
-            chosen = self._policy._predict(torch.as_tensor(observations), deterministic=True)
-        actions: npt.NDArray[Any] = chosen.numpy()
-        if self._bounds is None:
-            return actions
-        if self._policy.squash_output:
-            actions = self._policy.unscale_action(actions)
-        return np.clip(actions, *self._bounds)
+        with torch.inference_mode():
+            outputs = self._network(torch.as_tensor(observations)).numpy()
+        if design.action_kind == "Discrete":
+            choices: npt.NDArray[np.int64] = outputs.argmax(axis=1)
+            return choices
+        if design.action_kind == "MultiDiscrete":
+            parts = np.split(outputs, np.cumsum(design.choices)[:-1], axis=1)
+            return np.stack([part.argmax(axis=1) for part in parts], axis=1)
+        if design.algo == "ppo":  # its mean may lie beyond the bounds
+            return np.clip(outputs, self._low, self._low + 2 * self._half_range)
+        squashed: npt.NDArray[np.float32] = self._low + (outputs + 1) * self._half_range
+        return squashed
+
+
+def _take_actor(policy: Any) -> torch.nn.Sequential:
+    """From observations to logits (discrete), the mean (PPO) or the action in [-1, 1]."""
+    if isinstance(policy, ActorCriticPolicy):
+        body = policy.mlp_extractor.policy_net
+        return torch.nn.Sequential(policy.pi_features_extractor, body, policy.action_net)
+    actor = policy.actor
+    if isinstance(policy, SACPolicy):
+        return torch.nn.Sequential(
+            actor.features_extractor, actor.latent_pi, actor.mu, torch.nn.Tanh()
+        )
+    return torch.nn.Sequential(actor.features_extractor, actor.mu)
 
 
 def save_policy(path: Path, weights: Weights, design: Design) -> None:

@@ -47,6 +47,17 @@ def compile_kernel(function: Function) -> Function:
     return compiled
 
 
+def inline_kernel(function: Function) -> Function:
+    """Compile a part of a kernel that the compiler must put into the place of each call.
+
+    For parts that take arrays: numba passes each array as seven numbers, and LLVM
+    leaves calls of parts it holds to be large. Spelt out, a step of the bar-trading
+    environment takes a third of the time.
+    """
+    compiled: Function = njit(_nrt=False, nogil=True, cache=True, forceinline=True)(function)
+    return compiled
+
+
 def open_kernel_cache(package: Path) -> Path:
     """Folder of the compiled kernels, `.cache/kernels/<hash of the sources>` beside the package.
 

@@ -1,5 +1,6 @@
 """Accounts on one panel of bars: the state that both trading environments step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ class Accounts:
         self.settings = _pack_rules(rules, panel.n_features)
         self.records = np.zeros(n_envs, dtype=kernel.ACCOUNT)
         self.units = np.zeros((n_envs, self.n_assets))
+        self._fresh = np.zeros((), dtype=kernel.ACCOUNT)
+        for name in ("cash", "equity", "peak"):
+            self._fresh[name] = rules.initial_cash
+        self._targets = np.zeros(self.n_assets)
         self._actions = np.zeros((n_envs, self.n_assets))
         self._fixed = (self.settings, self.features, self.bars, self.offsets)
         window = rules.window_bars * panel.n_features
@@ -54,7 +59,8 @@ class Accounts:
         self.starts = np.concatenate(
             [np.arange(a, b + 1) for a, b in zip(self.first, latest, strict=True)]
         )
-        self._row_segment = np.repeat(np.arange(len(segments)), segments[:, 1] - segments[:, 0])
+        lasts = np.repeat(self.last, latest - self.first + 1)
+        self._stops = np.minimum(self.starts + rules.episode_bars, lasts)
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -96,25 +102,34 @@ class Accounts:
             return f"expected a weight from {-1 if self.rules.allow_short else 0} to 1"
         return "expected 0, 1 or 2"
 
-    def begin(self, i: int, rng: np.random.Generator, segment: int | None) -> None:
-        """Open account i at a random row, or at the first row of `segment` until its end."""
-        if segment is None:
-            row = int(self.starts[rng.integers(len(self.starts))])
-            stop = min(row + self.rules.episode_bars, int(self.last[self._row_segment[row]]))
-        elif isinstance(segment, int) and 0 <= segment < len(self.first):
-            row, stop = int(self.first[segment]), int(self.last[segment])
-        else:
-            names = "all symbols at once" if self.rules.is_portfolio else self.panel.symbols
-            raise ValueError(
-                f"segment is {segment!r}; expected 0 to {len(self.first) - 1} "
-                f"({names if isinstance(names, str) else ', '.join(names)})"
-            )
-        record = self.records[i : i + 1]
-        record[...] = 0
-        record["row"], record["stop"] = row, stop
-        for name in ("cash", "equity", "peak"):
-            record[name] = self.rules.initial_cash
-        self.units[i] = 0.0
+    def begin(
+        self,
+        which: Sequence[int] | npt.NDArray[np.int64],
+        rngs: Sequence[np.random.Generator],
+        segments: Sequence[int | None],
+    ) -> None:
+        """Open accounts at a random row each, or at the first row of a segment until its end."""
+        n_starts = len(self.starts)
+        rows, stops = [], []
+        for rng, segment in zip(rngs, segments, strict=True):
+            if segment is None:
+                k = rng.integers(n_starts)
+                rows.append(self.starts[k])
+                stops.append(self._stops[k])
+            elif isinstance(segment, int) and 0 <= segment < len(self.first):
+                rows.append(self.first[segment])
+                stops.append(self.last[segment])
+            else:
+                names = ", ".join(self.panel.symbols)
+                if self.rules.is_portfolio:
+                    names = f"{names} at once"
+                raise ValueError(
+                    f"segment is {segment!r}; expected 0 to {len(self.first) - 1} ({names})"
+                )
+        self.records[which] = self._fresh
+        self.records["row"][which] = rows
+        self.records["stop"][which] = stops
+        self.units[which] = 0.0
 
     def observe(self) -> Observation:
         """Observations now, a new array of shape (n_envs, n_inputs)."""
@@ -128,9 +143,11 @@ class Accounts:
 
     def step(self, actions: npt.ArrayLike) -> tuple[Observation, int]:
         """Move by one bar; observations, and -1 or the place of the first bad action."""
-        self._actions[...] = np.reshape(actions, self._actions.shape)
+        self._actions.reshape(np.shape(actions))[...] = actions  # a view
         out = np.empty((len(self.records), self.n_inputs), dtype=np.float32)
-        bad: int = kernel.step(*self._fixed, self.records, self.units, self._actions, out)
+        bad: int = kernel.step(
+            *self._fixed, self.records, self.units, self._targets, self._actions, out
+        )
         return out, bad
 
     def save_state(self) -> list[npt.NDArray[Any]]:
@@ -144,8 +161,9 @@ class Accounts:
 
     def position(self) -> npt.NDArray[np.int64]:
         """Signs, shape (n_envs,), of a portfolio (n_envs, n_assets)."""
-        signs = np.sign(self.units).astype(np.int64)
-        return signs if self.rules.is_portfolio else signs[:, 0]
+        if self.rules.is_portfolio:
+            return np.sign(self.units).astype(np.int64)
+        return self.records["position"].copy()
 
     def info(self) -> dict[str, npt.NDArray[Any]]:
         """Copies: an info kept by the caller must not change under it."""
@@ -195,23 +213,20 @@ def _years(panel: BarPanel) -> npt.NDArray[np.float64]:
 
 
 def _pack_rules(rules: TradingRules, n_features: int) -> kernel.Records:
-    packed = np.zeros(1, dtype=kernel.RULES)
-    values = {
-        "n_window": rules.window_bars * n_features,
-        "n_features": n_features,
-        "is_continuous": rules.action_kind == "continuous",
-        "lowest": -1 if rules.allow_short else 0,
-        "shows_drawdown": rules.shows_drawdown,
-        "max_weight": rules.max_weight,
-        "min_trade_weight": rules.min_trade_weight,
-        "max_leverage": rules.limits.max_leverage,
-        "maintenance": rules.limits.maintenance_fraction,
-        "max_drawdown": rules.limits.max_drawdown,
-        "ruin": rules.ruin_fraction * rules.initial_cash,
-        "borrow": rules.financing.borrow_bps * BPS,
-        "interest": rules.financing.interest_bps * BPS,
+    values = kernel.Rules(
+        n_window=rules.window_bars * n_features,
+        n_features=n_features,
+        is_continuous=rules.action_kind == "continuous",
+        lowest=-1 if rules.allow_short else 0,
+        shows_drawdown=rules.shows_drawdown,
+        max_weight=rules.max_weight,
+        min_trade_weight=rules.min_trade_weight,
+        max_leverage=rules.limits.max_leverage,
+        maintenance=rules.limits.maintenance_fraction,
+        max_drawdown=rules.limits.max_drawdown,
+        ruin=rules.ruin_fraction * rules.initial_cash,
+        borrow=rules.financing.borrow_bps * BPS,
+        interest=rules.financing.interest_bps * BPS,
         **rules.costs._asdict(),
-    }
-    for name, value in values.items():
-        packed[name] = value
-    return packed
+    )
+    return np.array([tuple(values)], dtype=kernel.RULES)

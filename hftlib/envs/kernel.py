@@ -4,11 +4,13 @@ Settings and accounts are rows of structured arrays: a call from Python then
 passes few arguments, each of which costs as much as the arithmetic of a step.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from hftlib.compute import compile_kernel
-from hftlib.portfolio.costs import Costs, fee, fill_price, participation
+from hftlib.compute import compile_kernel, inline_kernel
+from hftlib.portfolio.costs import Costs, fee, fill_price, impact
 from hftlib.portfolio.ledger import Ledger, trade
 
 EQUITY_FLOOR = 1e-6  # share of the equity before; keeps the logarithm finite after a total loss
@@ -20,35 +22,38 @@ OPEN, CLOSE, VOLUME, YEARS = range(4)  # columns of the bars; YEARS since the ba
 RUNNING, RUIN, DRAWDOWN, MARGIN_CALL, TIME = range(5)
 REASONS = ("running", "ruin", "drawdown", "margin call", "time")
 
-RULES = np.dtype(
-    [
-        ("n_window", "i8"),  # window_bars * n_features
-        ("n_features", "i8"),
-        ("is_continuous", "i8"),
-        ("lowest", "i8"),  # -1 or 0
-        ("shows_drawdown", "i8"),
-        ("max_weight", "f8"),
-        ("min_trade_weight", "f8"),
-        ("max_leverage", "f8"),
-        ("maintenance", "f8"),
-        ("max_drawdown", "f8"),
-        ("ruin", "f8"),  # currency
-        ("borrow", "f8"),  # share of value a year
-        ("interest", "f8"),
-        ("fee_bps", "f8"),
-        ("spread_bps", "f8"),
-        ("slippage_bps", "f8"),
-        ("impact_bps", "f8"),
-    ]
-)
+
+class Rules(NamedTuple):
+    """Settings of all accounts: money in currency, rates as shares, a year where they accrue."""
+
+    n_window: int  # window_bars * n_features
+    n_features: int
+    is_continuous: int
+    lowest: int  # -1 or 0
+    shows_drawdown: int
+    max_weight: float
+    min_trade_weight: float
+    max_leverage: float
+    maintenance: float
+    max_drawdown: float
+    ruin: float
+    borrow: float
+    interest: float
+    fee_bps: float
+    spread_bps: float
+    slippage_bps: float
+    impact_bps: float
+
+
+RULES = np.dtype([(name, "i8" if t is int else "f8") for name, t in Rules.__annotations__.items()])
 # One account: money in currency; `end` is one of the reasons above, the last four of the
 # money fields and `reward` are of the last step.
 ACCOUNT = np.dtype(
     [
         ("row", "i8"),
         ("stop", "i8"),
-        ("age", "i8"),
         ("end", "i8"),
+        ("position", "i8"),  # sign; of the first asset of a portfolio
         ("is_called", "i8"),
         ("cash", "f8"),
         ("fees", "f8"),
@@ -66,7 +71,32 @@ Records = npt.NDArray[np.void]
 FloatArray = npt.NDArray[np.float64]
 
 
-@compile_kernel
+@inline_kernel
+def _unpack(settings):  # type: ignore[no-untyped-def]
+    """The only row of `settings` as values: those of a record would be read again and again."""
+    row = settings[0]
+    return Rules(
+        row.n_window,
+        row.n_features,
+        row.is_continuous,
+        row.lowest,
+        row.shows_drawdown,
+        row.max_weight,
+        row.min_trade_weight,
+        row.max_leverage,
+        row.maintenance,
+        row.max_drawdown,
+        row.ruin,
+        row.borrow,
+        row.interest,
+        row.fee_bps,
+        row.spread_bps,
+        row.slippage_bps,
+        row.impact_bps,
+    )
+
+
+@inline_kernel
 def _observe(rules, features, bars, offsets, account, units, i, out):  # type: ignore[no-untyped-def]
     """Write observation i: windows of features, drawdown if shown, positions, exposures."""
     row = account.row
@@ -83,7 +113,7 @@ def _observe(rules, features, bars, offsets, account, units, i, out):  # type: i
     worth = max(account.equity, EMPTY)
     for a in range(n_assets):
         held = units[i, a]
-        out[i, at + a] = 1.0 if held > 0 else (-1.0 if held < 0 else 0.0)
+        out[i, at + a] = (held > 0.0) - (held < 0.0)
         exposure = held * bars[row + offsets[a], CLOSE] / worth
         out[i, at + n_assets + a] = min(max(exposure, -EXPOSURE_LIMIT), EXPOSURE_LIMIT)
 
@@ -93,33 +123,27 @@ def observe(  # type: ignore[no-untyped-def]
     settings, features, bars, offsets, accounts, units, wanted, out
 ):
     """Write the observations of the accounts that `wanted` marks, shape (n, n_inputs)."""
-    rules = settings[0]
+    rules = _unpack(settings)
     for i in range(len(accounts)):
         if wanted[i]:
             _observe(rules, features, bars, offsets, accounts[i], units, i, out)
 
 
-@compile_kernel
+@inline_kernel
 def _target(rules, action, held, mid, worth):  # type: ignore[no-untyped-def]
-    """Notional at mid that an action asks for, and whether it is left as it is."""
-    notional = held * mid
+    """Notional at mid that an action asks for; nan to leave the position as it is."""
     if rules.is_continuous:
         wanted = action * rules.max_weight * worth
         band = max(rules.min_trade_weight, DUST) * worth
-        if abs(wanted - notional) <= band:
-            return notional, True
-        return wanted, False
-    position = 1 if held > 0 else (-1 if held < 0 else 0)
-    notch = 1 if action == 1.0 else (-1 if action == 2.0 else 0)
-    moved = min(max(position + notch, rules.lowest), 1)
-    if moved == position:
-        return notional, True
-    return moved * rules.max_weight * worth, False
+        return np.nan if abs(wanted - held * mid) <= band else wanted
+    position = (held > 0.0) - (held < 0.0)
+    moved = min(max(position + (action == 1.0) - (action == 2.0), rules.lowest), 1)
+    return np.nan if moved == position else moved * rules.max_weight * worth
 
 
-@compile_kernel
+@inline_kernel
 def _split(held, mid, target):  # type: ignore[no-untyped-def]
-    """An order for `target` notional: units that close, and notional that the rest opens up to."""
+    """An order for `target` notional: units that close, then notional it opens and from where."""
     if held == 0.0 or target * held <= 0.0:
         return -held, target, 0.0
     if abs(target) < abs(held * mid):
@@ -127,143 +151,168 @@ def _split(held, mid, target):  # type: ignore[no-untyped-def]
     return 0.0, target, held * mid
 
 
-@compile_kernel
-def _closing_cost(costs, mid, quantity, share):  # type: ignore[no-untyped-def]
+@inline_kernel
+def _closing_cost(costs, mid, quantity, moved):  # type: ignore[no-untyped-def]
     """What an order that reduces a position will cost, currency."""
     if quantity == 0.0:
         return 0.0
-    price = fill_price(costs, mid, quantity, share)
+    price = fill_price(costs, mid, quantity, moved)
     return abs(quantity) * abs(price - mid) + fee(costs, quantity * price)
 
 
-@compile_kernel
-def _rebalance(rules, costs, bars, offsets, account, units, i, actions):  # type: ignore[no-untyped-def]
-    """Send the orders of one account at the open after its row.
+@inline_kernel
+def _plan(rules, bars, row, offsets, units, i, actions, worth, is_called, targets):  # type: ignore[no-untyped-def]
+    """Write the notionals asked for, nan where nothing is; how many they are, and their sum.
 
-    Closing is paid first; what is opened is sized so that it costs, all
-    included, its share of what is left: a full purchase leaves no cash and
-    overdraws none. The impact is that on the volume of the last bar seen.
+    All are scaled down if they and what is kept would exceed the leverage.
     """
-    row, n_assets = account.row, len(offsets)
-    worth = account.cash
-    for a in range(n_assets):
-        worth += units[i, a] * bars[row + 1 + offsets[a], OPEN]
-    solvent = max(worth, 0.0)
-
+    n_orders = 0
     kept = opened = 0.0
-    for a in range(n_assets):
+    for a in range(len(offsets)):
         mid = bars[row + 1 + offsets[a], OPEN]
-        target, is_kept = _target(rules, actions[i, a], units[i, a], mid, solvent)
-        if is_kept:
-            kept += abs(target)
+        held = units[i, a]
+        target = 0.0 if is_called else _target(rules, actions[i, a], held, mid, worth)
+        targets[a] = target
+        if np.isnan(target):
+            kept += abs(held * mid)
         else:
             opened += abs(target)
-    room = max(rules.max_leverage * solvent - kept, 0.0)
-    scale = room / opened if opened > room * (1.0 + DUST) else 1.0
-    if account.is_called:
-        scale = 0.0
+            n_orders += 1
+    room = max(rules.max_leverage * worth - kept, 0.0)
+    if opened > room * (1.0 + DUST):
+        for a in range(len(offsets)):
+            targets[a] *= room / opened
+        opened = room
+    return n_orders, opened
 
-    closing_cost = 0.0
-    for a in range(n_assets):
-        mid = bars[row + 1 + offsets[a], OPEN]
-        target, is_kept = _target(rules, actions[i, a], units[i, a], mid, solvent)
-        if is_kept and not account.is_called:
+
+@inline_kernel
+def _left_by_closing(costs, bars, row, offsets, units, i, worth, targets):  # type: ignore[no-untyped-def]
+    """Share of the equity that remains after paying for all that `targets` close."""
+    cost = 0.0
+    for a in range(len(offsets)):
+        if not np.isnan(targets[a]):
+            mid = bars[row + 1 + offsets[a], OPEN]
+            closed = _split(units[i, a], mid, targets[a])[0]
+            order = (targets[a] - units[i, a] * mid) / mid
+            moved = impact(costs, order, bars[row + offsets[a], VOLUME])
+            cost += _closing_cost(costs, mid, closed, moved)
+    return max(worth - cost, 0.0) / worth
+
+
+@inline_kernel
+def _trade(costs, bars, row, offsets, ledger, units, i, left, targets):  # type: ignore[no-untyped-def]
+    """Send the orders for `targets` at the open after `row`; the ledger, and notional traded.
+
+    Closing is paid first, and what is opened is sized so that it costs, all
+    included, its share of what is `left` of the equity: a full purchase of one asset
+    leaves no cash and overdraws none. The impact is that on the volume of the last bar
+    seen.
+    """
+    traded = 0.0
+    for a in range(len(offsets)):
+        if np.isnan(targets[a]):
             continue
-        order = target * scale - units[i, a] * mid
-        share = participation(order / mid, bars[row + offsets[a], VOLUME])
-        closed, _, _ = _split(units[i, a], mid, target * scale)
-        closing_cost += _closing_cost(costs, mid, closed, share)
-    if worth > 0.0:
-        scale *= max(worth - closing_cost, 0.0) / worth
-
-    account.traded = 0.0
-    for a in range(n_assets):
         mid = bars[row + 1 + offsets[a], OPEN]
         volume = bars[row + offsets[a], VOLUME]
-        held = units[i, a]
-        target, is_kept = _target(rules, actions[i, a], held, mid, solvent)
-        if is_kept and not account.is_called:
-            continue
-        closed, up_to, beside = _split(held, mid, target * scale)
-        quantity = closed
+        held, target = units[i, a], targets[a] * left
+        quantity, up_to, beside = _split(held, mid, target)
         if up_to != 0.0:
-            share = participation((target * scale - held * mid) / mid, volume)
-            price = fill_price(costs, mid, up_to, share)
+            moved = impact(costs, (target - held * mid) / mid, volume)
+            price = fill_price(costs, mid, up_to, moved)
             quantity += (up_to - beside) / (price + fee(costs, price))
-        share = participation(quantity, volume)
-        ledger = trade(Ledger(account.cash, held, account.fees), costs, mid, quantity, share)
-        account.cash = ledger.cash
-        account.fees = ledger.fees
+        moved = impact(costs, quantity, volume)
+        ledger = trade(Ledger(ledger.cash, held, ledger.fees), costs, mid, quantity, moved)
         units[i, a] = ledger.units
-        account.traded += abs(quantity) * mid
-    after = account.cash
-    for a in range(n_assets):
-        after += units[i, a] * bars[row + 1 + offsets[a], OPEN]
-    account.paid = worth - after
+        traded += abs(quantity) * mid
+    return ledger, traded
 
 
-@compile_kernel
-def _finance(rules, bars, offsets, account, units, i):  # type: ignore[no-untyped-def]
-    """Charge for the time from one open to the next what was borrowed meanwhile, at the close."""
-    short = 0.0
-    for a in range(len(offsets)):
-        short += max(-units[i, a], 0.0) * bars[account.row + offsets[a], CLOSE]
-    rate = rules.borrow * short + rules.interest * max(-account.cash, 0.0)
-    account.financing = rate * bars[account.row + 1, YEARS]
-    account.cash -= account.financing
-
-
-@compile_kernel
-def _find_end(rules, account, gross):  # type: ignore[no-untyped-def]
-    """Why the episode ends here, and the margin call for the next open."""
+@inline_kernel
+def _find_end(rules, account, equity, gross):  # type: ignore[no-untyped-def]
+    """Why the episode ends here, if it does."""
     if account.is_called:
         return MARGIN_CALL
-    if account.equity <= rules.ruin:
+    if equity <= rules.ruin:
         return RUIN
-    if account.equity <= (1.0 - rules.max_drawdown) * account.peak:
+    if equity <= (1.0 - rules.max_drawdown) * account.peak:
         return DRAWDOWN
-    account.is_called = account.equity < rules.maintenance * gross
     return TIME if account.row >= account.stop else RUNNING
+
+
+@inline_kernel
+def _is_bad(rules, value):  # type: ignore[no-untyped-def]
+    if rules.is_continuous:
+        return not rules.lowest <= value <= 1.0
+    return not ((value == 0.0) | (value == 1.0) | (value == 2.0))
 
 
 @compile_kernel
 def step(  # type: ignore[no-untyped-def]
-    settings, features, bars, offsets, accounts, units, actions, out
+    settings, features, bars, offsets, accounts, units, targets, actions, out
 ):
     """Move every account by one bar.
 
-    Returns -1, or the place of the first bad action in `actions` as if it were
-    flat; then nothing has moved.
+    `targets` of shape (n_assets,) is scratch. Returns -1, or the place of the
+    first bad action in `actions` as if it were flat; then nothing has moved.
     """
-    rules = settings[0]
+    rules = _unpack(settings)
+    costs = Costs(rules.fee_bps, rules.spread_bps, rules.slippage_bps, rules.impact_bps)
     n_assets = len(offsets)
     for i in range(len(accounts)):
         for a in range(n_assets):
-            value = actions[i, a]
-            if rules.is_continuous:
-                is_fine = rules.lowest <= value <= 1.0
-            else:
-                is_fine = value == 0.0 or value == 1.0 or value == 2.0
-            if not is_fine:
+            if _is_bad(rules, actions[i, a]):
                 return i * n_assets + a
-    costs = Costs(rules.fee_bps, rules.spread_bps, rules.slippage_bps, rules.impact_bps)
     for i in range(len(accounts)):
         account = accounts[i]
+        row = account.row
         before = account.equity
-        _finance(rules, bars, offsets, account, units, i)
-        _rebalance(rules, costs, bars, offsets, account, units, i, actions)
-        account.row += 1
-        account.age += 1
-        after, net, gross = account.cash, 0.0, 0.0
+        held = short = gross = 0.0
         for a in range(n_assets):
-            value = units[i, a] * bars[account.row + offsets[a], CLOSE]
-            after += value
+            value = units[i, a] * bars[row + 1 + offsets[a], OPEN]
+            held += value
+            gross += abs(value)
+            short += max(-units[i, a], 0.0) * bars[row + offsets[a], CLOSE]
+        # from one open to the next, on what was borrowed in between, at the last close
+        borrowed = rules.borrow * short + rules.interest * max(-account.cash, 0.0)
+        account.financing = borrowed * bars[row + 1 + offsets[0], YEARS]
+        cash = account.cash - account.financing
+
+        worth = cash + held
+        account.traded = account.paid = 0.0
+        called = account.is_called != 0
+        solvent = max(worth, 0.0)
+        n_orders, opened = _plan(
+            rules, bars, row, offsets, units, i, actions, solvent, called, targets
+        )
+        if n_orders > 0:
+            left = 1.0
+            if opened > 0.0 and gross > 0.0:
+                left = _left_by_closing(costs, bars, row, offsets, units, i, worth, targets)
+            ledger = Ledger(cash, 0.0, account.fees)
+            ledger, traded = _trade(costs, bars, row, offsets, ledger, units, i, left, targets)
+            cash = ledger.cash
+            held = 0.0
+            for a in range(n_assets):
+                held += units[i, a] * bars[row + 1 + offsets[a], OPEN]
+            account.fees = ledger.fees
+            account.traded = traded
+            account.paid = worth - (cash + held)
+
+        net = gross = 0.0
+        for a in range(n_assets):
+            value = units[i, a] * bars[row + 1 + offsets[a], CLOSE]
             net += value
             gross += abs(value)
+        after = cash + net
+        account.row = row + 1
+        account.position = (units[i, 0] > 0.0) - (units[i, 0] < 0.0)
+        account.cash = cash
         account.equity = after
         account.exposure = net / max(after, EMPTY)
         account.peak = max(account.peak, after)
         account.reward = np.log(max(after, EQUITY_FLOOR * before) / before)
-        account.end = _find_end(rules, account, gross)
+        account.end = _find_end(rules, account, after, gross)
+        account.is_called = after < rules.maintenance * gross
         _observe(rules, features, bars, offsets, account, units, i, out)
     return -1

@@ -82,6 +82,7 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         self.observation_space = self._accounts.observation_space  # type: ignore[assignment]
         self.action_space = self._accounts.action_space
         self._is_single_choice = isinstance(self.action_space, spaces.Discrete)
+        self._is_portfolio = rules.is_portfolio
         self._is_running = False
 
     def reset(
@@ -90,7 +91,7 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         """Start an episode; `options={"segment": k}` walks symbol k from start to end."""
         super().reset(seed=seed)
         segment = (options or {}).get("segment")
-        self._accounts.begin(0, self.np_random, segment)
+        self._accounts.begin([0], [self.np_random], [segment])
         self._is_running = True
         return self._accounts.observe()[0], self._report()[1]
 
@@ -123,13 +124,10 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         """Reward and info of the last step."""
         accounts = self._accounts
         (
-            row, _, _, end, _,
+            row, _, end, position, _,
             _, _, _, equity, exposure, traded, paid, financing, reward,
         ) = accounts.records.item(0)  # fmt: skip
-        if len(accounts.offsets) == 1:
-            units = accounts.units.item(0)
-            position: Any = (units > 0) - (units < 0)
-        else:
+        if self._is_portfolio:
             position = accounts.position()[0]
         return reward, {
             "row": row,
@@ -180,8 +178,7 @@ class TradingVecEnv(VectorEnv[Observation, npt.NDArray[Any], npt.NDArray[Any]]):
         segments = (options or {}).get("segments", [None] * self.num_envs)
         if len(segments) != self.num_envs:
             raise ValueError(f"{len(segments)} segments for {self.num_envs} copies; pass one each")
-        for i, segment in enumerate(segments):
-            self._accounts.begin(i, self.generators[i], segment)
+        self._accounts.begin(range(self.num_envs), self.generators, segments)
         return self._accounts.observe(), self._accounts.info()
 
     def step(
@@ -220,8 +217,8 @@ class TradingVecEnv(VectorEnv[Observation, npt.NDArray[Any], npt.NDArray[Any]]):
             final = np.zeros_like(observation)
             final[ended] = observation[ended]
             info["final_obs"], info["_final_obs"] = final, ended
-            for i in np.flatnonzero(ended):
-                accounts.begin(int(i), self.generators[i], None)
+            which = np.flatnonzero(ended)
+            accounts.begin(which, [self.generators[i] for i in which], [None] * len(which))
             accounts.observe_some(ended, observation)
         return observation, reward, terminated, truncated, info
 

@@ -51,26 +51,21 @@ def check_costs(costs: Costs) -> Costs:
 
 
 @compile_kernel
-def participation(quantity: float, volume: float) -> float:
-    """Size of an order as a share of a bar's volume, both in units; 1 if nothing traded."""
-    return abs(quantity) / volume if volume > 0 else 1.0
+def impact(costs: Costs, quantity: float, volume: float) -> float:
+    """Adverse move of the price, share of mid, by an order of signed `quantity`.
 
-
-@compile_kernel
-def impact(costs: Costs, share: float) -> float:
-    """Adverse move of the price, share of mid, by an order of `share` of a bar's volume."""
-    if costs.impact_bps == 0.0:
+    `volume` is that of one bar, units; where nothing traded the order counts as all of it.
+    """
+    if costs.impact_bps == 0.0 or quantity == 0.0:
         return 0.0
+    share = abs(quantity) / volume if volume > 0 else 1.0
     return min(costs.impact_bps * BPS * math.sqrt(share), IMPACT_LIMIT)
 
 
 @compile_kernel
-def fill_price(costs: Costs, mid: float, quantity: float, share: float = 0.0) -> float:
-    """Price at which a market order of signed `quantity` trades.
-
-    `share` is its `participation`; without impact it has no effect.
-    """
-    adverse = (0.5 * costs.spread_bps + costs.slippage_bps) * BPS + impact(costs, share)
+def fill_price(costs: Costs, mid: float, quantity: float, moved: float = 0.0) -> float:
+    """Price at which a market order of signed `quantity` trades; `moved` is its `impact`."""
+    adverse = (0.5 * costs.spread_bps + costs.slippage_bps) * BPS + moved
     return mid * (1.0 + adverse) if quantity > 0 else mid * (1.0 - adverse)
 
 

@@ -50,12 +50,12 @@ def open_quantity(ledger: Ledger, costs: Costs, mid: float, weight: float) -> fl
 
 
 @compile_kernel
-def trade(ledger: Ledger, costs: Costs, mid: float, quantity: float, share: float = 0.0) -> Ledger:
+def trade(ledger: Ledger, costs: Costs, mid: float, quantity: float, moved: float = 0.0) -> Ledger:
     """Send a market order of signed `quantity` and book it; 0 books nothing.
 
-    `share` is its `costs.participation`; without impact it has no effect.
+    `moved` is its `costs.impact`, share of mid.
     """
     if quantity == 0.0:
         return ledger
-    price = fill_price(costs, mid, quantity, share)
+    price = fill_price(costs, mid, quantity, moved)
     return book_fill(ledger, quantity, price, fee(costs, quantity * price))

@@ -201,7 +201,7 @@ class Online(Section):
     )
     patience: Annotated[Integer, Field(ge=1)] | None = Field(
         description="points of the learning curve without a better Sharpe ratio on validation "
-        "before training ends, and the best weights are taken; null never ends it and takes the last"
+        "before training ends and the best weights are taken; null takes the last ones"
     )
     n_evaluations: Annotated[Integer, Field(ge=2)] = Field(description="points of a learning curve")
 

@@ -16,6 +16,7 @@ from hftlib.paths import replace_file
 from hftlib.schema import UTC
 
 FloatArray = npt.NDArray[np.float64]
+OPTIONAL = ("volume", "forecast", "uncertainty")
 
 
 class PanelError(ValueError):
@@ -40,6 +41,9 @@ class BarPanel:
     feature_names : tuple of str, length n_features
     volume : float64 array of shape (n_rows,), optional
         Traded in the bar, units; at least 0, finite.
+    forecast, uncertainty : float64 arrays of shape (n_rows,), optional, both or none
+        Log return to the next close as expected at this one, and its standard deviation,
+        unscaled; nan where there is no forecast.
     """
 
     symbols: tuple[str, ...]
@@ -50,6 +54,8 @@ class BarPanel:
     features: npt.NDArray[np.float32]
     feature_names: tuple[str, ...]
     volume: FloatArray | None = None
+    forecast: FloatArray | None = None
+    uncertainty: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n_rows = len(self.ts)
@@ -87,12 +93,7 @@ class BarPanel:
             bad = np.flatnonzero(~((prices > 0) & np.isfinite(prices)))
             if bad.size:
                 raise PanelError(f"{name}[{bad[0]}] is {prices[bad[0]]}; prices must be positive")
-        for name, values in self._optional().items():
-            bad = np.flatnonzero(~((values >= 0) & np.isfinite(values)))
-            if bad.size:
-                raise PanelError(
-                    f"{name}[{bad[0]}] is {values[bad[0]]}; expected 0 or more, or no {name} at all"
-                )
+        self._check_optional()
         holes = np.argwhere(~np.isfinite(self.features))
         if holes.size:
             row, column = holes[0]
@@ -107,10 +108,14 @@ class BarPanel:
     ) -> "BarPanel":
         """Panel of `rows` (columns symbol, ts, open, close), one symbol after the other.
 
-        `features` has shape (n_rows, n_features), one column for each of `names`. A column
-        volume is taken if none of it is missing.
+        `features` has shape (n_rows, n_features), one column for each of `names`. Columns
+        volume, if none of it is missing, forecast and uncertainty are taken as well.
         """
-        has_volume = "volume" in rows and bool(rows["volume"].notna().all())
+        optional = {
+            name: rows[name].to_numpy(dtype=np.float64)
+            for name in OPTIONAL
+            if name in rows and (name != "volume" or rows[name].notna().all())
+        }
         symbol = rows["symbol"].to_numpy()
         changes = np.flatnonzero(symbol[1:] != symbol[:-1]) + 1
         edges = np.array([0, *changes, len(rows)], dtype=np.int64)
@@ -122,12 +127,26 @@ class BarPanel:
             close=rows["close"].to_numpy(),
             features=features,
             feature_names=tuple(names),
-            volume=rows["volume"].to_numpy(dtype=np.float64) if has_volume else None,
+            **optional,
         )
 
     def _optional(self) -> dict[str, FloatArray]:
         """The optional columns that are there."""
-        return {} if self.volume is None else {"volume": self.volume}
+        columns = {name: getattr(self, name) for name in OPTIONAL}
+        return {name: values for name, values in columns.items() if values is not None}
+
+    def _check_optional(self) -> None:
+        if (self.forecast is None) != (self.uncertainty is None):
+            raise PanelError("forecast and uncertainty go together; pass both or none")
+        for name, values in self._optional().items():
+            bad = np.isnan(values) if name == "volume" else np.zeros(len(values), dtype=np.bool_)
+            bad |= np.isinf(values) | ((values < 0) & (name != "forecast"))
+            rows = np.flatnonzero(bad)
+            if rows.size:
+                raise PanelError(
+                    f"{name}[{rows[0]}] is {values[rows[0]]}; expected a finite number"
+                    f"{'' if name == 'forecast' else ', 0 or more'}: correct it, or pass no {name}"
+                )
 
     @property
     def n_features(self) -> int:
@@ -180,5 +199,5 @@ class BarPanel:
                 close=data["close"],
                 features=data["features"],
                 feature_names=tuple(data["feature_names"].tolist()),
-                volume=data.get("volume"),
+                **{name: data[name] for name in OPTIONAL if name in data},
             )

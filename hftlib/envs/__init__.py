@@ -1,6 +1,7 @@
 """Environments, single and natively vectorised."""
 
 from hftlib.envs.market import MarketEnv, MarketVecEnv
+from hftlib.envs.rewards import RewardSettings
 from hftlib.envs.roles import Executor, Maker, MarketError, Taker
 from hftlib.envs.rules import MarketSettings, RewardWeights, RiskLimits
 from hftlib.envs.trading import TradingEnv, TradingVecEnv
@@ -16,6 +17,7 @@ __all__ = [
     "MarketError",
     "MarketSettings",
     "MarketVecEnv",
+    "RewardSettings",
     "RewardWeights",
     "RiskLimits",
     "SoleAgentEnv",

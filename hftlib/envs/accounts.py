@@ -9,6 +9,8 @@ from gymnasium import spaces
 
 from hftlib.data.panel import BarPanel
 from hftlib.envs import kernel
+from hftlib.envs.bar_state import ACCOUNT, RULES, Records, Rules
+from hftlib.envs.rewards import KINDS, N_TERMS, RewardSettings
 from hftlib.envs.trading_rules import TradingRules
 from hftlib.features.scaling import CLIP
 from hftlib.portfolio.costs import BPS
@@ -41,14 +43,16 @@ class Accounts:
         else:
             self.offsets = np.zeros(1, dtype=np.int64)
         self.n_assets = len(self.offsets)
-        self.bars = np.column_stack([panel.open, panel.close, _volume(panel), _years(panel)])
+        self.bars = _stack(panel)
         self.features = np.ascontiguousarray(panel.features).reshape(-1)
         self.settings = _pack_rules(rules, panel.n_features)
-        self.records = np.zeros(n_envs, dtype=kernel.ACCOUNT)
+        self.records = np.zeros(n_envs, dtype=ACCOUNT)
         self.units = np.zeros((n_envs, self.n_assets))
-        self._fresh = np.zeros((), dtype=kernel.ACCOUNT)
+        self._fresh = np.zeros((), dtype=ACCOUNT)
         for name in ("cash", "equity", "peak"):
             self._fresh[name] = rules.initial_cash
+        self._growths = np.zeros((n_envs, rules.reward.window_bars))
+        self._terms = np.zeros((n_envs, N_TERMS))
         self._targets = np.zeros(self.n_assets)
         self._actions = np.zeros((n_envs, self.n_assets))
         self._fixed = (self.settings, self.features, self.bars, self.offsets)
@@ -146,17 +150,24 @@ class Accounts:
         self._actions.reshape(np.shape(actions))[...] = actions  # a view
         out = np.empty((len(self.records), self.n_inputs), dtype=np.float32)
         bad: int = kernel.step(
-            *self._fixed, self.records, self.units, self._targets, self._actions, out
+            *self._fixed,
+            self.records,
+            self.units,
+            self._growths,
+            self._terms,
+            self._targets,
+            self._actions,
+            out,
         )
         return out, bad
 
     def save_state(self) -> list[npt.NDArray[Any]]:
         """Copies of all that changes."""
-        return [self.records.copy(), self.units.copy()]
+        return [self.records.copy(), self.units.copy(), self._growths.copy()]
 
     def load_state(self, arrays: list[npt.NDArray[Any]]) -> None:
         """Go on from `save_state`."""
-        for mine, saved in zip((self.records, self.units), arrays, strict=True):
+        for mine, saved in zip((self.records, self.units, self._growths), arrays, strict=True):
             mine[...] = saved
 
     def position(self) -> npt.NDArray[np.int64]:
@@ -165,7 +176,12 @@ class Accounts:
             return np.sign(self.units).astype(np.int64)
         return self.records["position"].copy()
 
-    def info(self) -> dict[str, npt.NDArray[Any]]:
+    def terms(self) -> list[float]:
+        """Those of the reward of the first account."""
+        values: list[float] = self._terms[0].tolist()
+        return values
+
+    def info(self) -> dict[str, Any]:
         """Copies: an info kept by the caller must not change under it."""
         records = self.records
         return {
@@ -177,6 +193,7 @@ class Accounts:
             "paid": records["paid"].copy(),
             "financing": records["financing"].copy(),
             "end": records["end"].copy(),
+            "reward_terms": dict(zip(self.rules.reward.terms, self._terms.T.copy(), strict=False)),
         }
 
 
@@ -199,10 +216,20 @@ def _check_panel(panel: BarPanel, rules: TradingRules) -> None:
             f"impact_bps is {rules.costs.impact_bps:g}, but the panel has no volume; build it "
             "from bars with a column volume, or set impact_bps to 0"
         )
+    if rules.reward.kind == "hybrid" and panel.forecast is None:
+        raise ValueError(
+            "the hybrid reward needs forecasts, and the panel has none; build it from rows with "
+            "columns forecast and uncertainty, or choose another reward.kind"
+        )
 
 
-def _volume(panel: BarPanel) -> npt.NDArray[np.float64]:
-    return np.zeros(len(panel.ts)) if panel.volume is None else panel.volume
+def _stack(panel: BarPanel) -> npt.NDArray[np.float64]:
+    """Columns as the kernel wants them, nan where the panel has none."""
+    absent = np.full(len(panel.ts), np.nan)
+    optional = (panel.volume, panel.forecast, panel.uncertainty)
+    volume, forecast, uncertainty = (absent if x is None else x for x in optional)
+    columns = [panel.open, panel.close, volume, _years(panel), forecast, uncertainty]
+    return np.column_stack(columns)
 
 
 def _years(panel: BarPanel) -> npt.NDArray[np.float64]:
@@ -212,8 +239,8 @@ def _years(panel: BarPanel) -> npt.NDArray[np.float64]:
     return years
 
 
-def _pack_rules(rules: TradingRules, n_features: int) -> kernel.Records:
-    values = kernel.Rules(
+def _pack_rules(rules: TradingRules, n_features: int) -> Records:
+    values = Rules(
         n_window=rules.window_bars * n_features,
         n_features=n_features,
         is_continuous=rules.action_kind == "continuous",
@@ -228,5 +255,11 @@ def _pack_rules(rules: TradingRules, n_features: int) -> kernel.Records:
         borrow=rules.financing.borrow_bps * BPS,
         interest=rules.financing.interest_bps * BPS,
         **rules.costs._asdict(),
+        reward=KINDS.index(rules.reward.kind),
+        **{
+            name: getattr(rules.reward, name)
+            for name in Rules._fields
+            if name in RewardSettings.__dataclass_fields__
+        },
     )
-    return np.array([tuple(values)], dtype=kernel.RULES)
+    return np.array([tuple(values)], dtype=RULES)

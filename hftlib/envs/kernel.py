@@ -1,99 +1,39 @@
-"""The compiled step of the bar-trading environment: storage and one loop over accounts.
-
-Settings and accounts are rows of structured arrays: a call from Python then
-passes few arguments, each of which costs as much as the arithmetic of a step.
-"""
-
-from typing import NamedTuple
+"""The compiled step of the bar-trading environment: one loop over accounts."""
 
 import numpy as np
-import numpy.typing as npt
 
 from hftlib.compute import compile_kernel, inline_kernel
-from hftlib.portfolio.costs import Costs, fee, fill_price, impact
-from hftlib.portfolio.ledger import Ledger, trade
-
-EQUITY_FLOOR = 1e-6  # share of the equity before; keeps the logarithm finite after a total loss
-EMPTY = 1e-12  # currency; the least equity that a share of it is taken of
-EXPOSURE_LIMIT = 10.0
-DUST = 1e-9  # share of equity; a smaller change of a target weight is rounding
-
-OPEN, CLOSE, VOLUME, YEARS = range(4)  # columns of the bars; YEARS since the bar before
-RUNNING, RUIN, DRAWDOWN, MARGIN_CALL, TIME = range(5)
-REASONS = ("running", "ruin", "drawdown", "margin call", "time")
-
-
-class Rules(NamedTuple):
-    """Settings of all accounts: money in currency, rates as shares, a year where they accrue."""
-
-    n_window: int  # window_bars * n_features
-    n_features: int
-    is_continuous: int
-    lowest: int  # -1 or 0
-    shows_drawdown: int
-    max_weight: float
-    min_trade_weight: float
-    max_leverage: float
-    maintenance: float
-    max_drawdown: float
-    ruin: float
-    borrow: float
-    interest: float
-    fee_bps: float
-    spread_bps: float
-    slippage_bps: float
-    impact_bps: float
-
-
-RULES = np.dtype([(name, "i8" if t is int else "f8") for name, t in Rules.__annotations__.items()])
-# One account: money in currency; `end` is one of the reasons above, the last four of the
-# money fields and `reward` are of the last step.
-ACCOUNT = np.dtype(
-    [
-        ("row", "i8"),
-        ("stop", "i8"),
-        ("end", "i8"),
-        ("position", "i8"),  # sign; of the first asset of a portfolio
-        ("is_called", "i8"),
-        ("cash", "f8"),
-        ("fees", "f8"),
-        ("peak", "f8"),
-        ("equity", "f8"),
-        ("exposure", "f8"),  # long less short, share of equity
-        ("traded", "f8"),
-        ("paid", "f8"),
-        ("financing", "f8"),
-        ("reward", "f8"),
-    ]
+from hftlib.envs.bar_orders import left_by_closing, plan_orders, send_orders
+from hftlib.envs.bar_state import (
+    CLOSE,
+    DRAWDOWN,
+    EMPTY,
+    EQUITY_FLOOR,
+    EXPOSURE_LIMIT,
+    FORECAST,
+    MARGIN_CALL,
+    OPEN,
+    RUIN,
+    RUNNING,
+    TIME,
+    UNCERTAINTY,
+    YEARS,
+    unpack,
 )
-
-Records = npt.NDArray[np.void]
-FloatArray = npt.NDArray[np.float64]
-
-
-@inline_kernel
-def _unpack(settings):  # type: ignore[no-untyped-def]
-    """The only row of `settings` as values: those of a record would be read again and again."""
-    row = settings[0]
-    return Rules(
-        row.n_window,
-        row.n_features,
-        row.is_continuous,
-        row.lowest,
-        row.shows_drawdown,
-        row.max_weight,
-        row.min_trade_weight,
-        row.max_leverage,
-        row.maintenance,
-        row.max_drawdown,
-        row.ruin,
-        row.borrow,
-        row.interest,
-        row.fee_bps,
-        row.spread_bps,
-        row.slippage_bps,
-        row.impact_bps,
-    )
+from hftlib.envs.rewards import (
+    DIFFERENTIAL_SHARPE,
+    HYBRID,
+    RISK_ADJUSTED,
+    SHARPE,
+    SIMPLE,
+    SORTINO,
+    called_for,
+    differential_sharpe,
+    followed,
+    moments,
+)
+from hftlib.portfolio.costs import Costs
+from hftlib.portfolio.ledger import Ledger
 
 
 @inline_kernel
@@ -123,109 +63,10 @@ def observe(  # type: ignore[no-untyped-def]
     settings, features, bars, offsets, accounts, units, wanted, out
 ):
     """Write the observations of the accounts that `wanted` marks, shape (n, n_inputs)."""
-    rules = _unpack(settings)
+    rules = unpack(settings)
     for i in range(len(accounts)):
         if wanted[i]:
             _observe(rules, features, bars, offsets, accounts[i], units, i, out)
-
-
-@inline_kernel
-def _target(rules, action, held, mid, worth):  # type: ignore[no-untyped-def]
-    """Notional at mid that an action asks for; nan to leave the position as it is."""
-    if rules.is_continuous:
-        wanted = action * rules.max_weight * worth
-        band = max(rules.min_trade_weight, DUST) * worth
-        return np.nan if abs(wanted - held * mid) <= band else wanted
-    position = (held > 0.0) - (held < 0.0)
-    moved = min(max(position + (action == 1.0) - (action == 2.0), rules.lowest), 1)
-    return np.nan if moved == position else moved * rules.max_weight * worth
-
-
-@inline_kernel
-def _split(held, mid, target):  # type: ignore[no-untyped-def]
-    """An order for `target` notional: units that close, then notional it opens and from where."""
-    if held == 0.0 or target * held <= 0.0:
-        return -held, target, 0.0
-    if abs(target) < abs(held * mid):
-        return (target - held * mid) / mid, 0.0, 0.0
-    return 0.0, target, held * mid
-
-
-@inline_kernel
-def _closing_cost(costs, mid, quantity, moved):  # type: ignore[no-untyped-def]
-    """What an order that reduces a position will cost, currency."""
-    if quantity == 0.0:
-        return 0.0
-    price = fill_price(costs, mid, quantity, moved)
-    return abs(quantity) * abs(price - mid) + fee(costs, quantity * price)
-
-
-@inline_kernel
-def _plan(rules, bars, row, offsets, units, i, actions, worth, is_called, targets):  # type: ignore[no-untyped-def]
-    """Write the notionals asked for, nan where nothing is; how many they are, and their sum.
-
-    All are scaled down if they and what is kept would exceed the leverage.
-    """
-    n_orders = 0
-    kept = opened = 0.0
-    for a in range(len(offsets)):
-        mid = bars[row + 1 + offsets[a], OPEN]
-        held = units[i, a]
-        target = 0.0 if is_called else _target(rules, actions[i, a], held, mid, worth)
-        targets[a] = target
-        if np.isnan(target):
-            kept += abs(held * mid)
-        else:
-            opened += abs(target)
-            n_orders += 1
-    room = max(rules.max_leverage * worth - kept, 0.0)
-    if opened > room * (1.0 + DUST):
-        for a in range(len(offsets)):
-            targets[a] *= room / opened
-        opened = room
-    return n_orders, opened
-
-
-@inline_kernel
-def _left_by_closing(costs, bars, row, offsets, units, i, worth, targets):  # type: ignore[no-untyped-def]
-    """Share of the equity that remains after paying for all that `targets` close."""
-    cost = 0.0
-    for a in range(len(offsets)):
-        if not np.isnan(targets[a]):
-            mid = bars[row + 1 + offsets[a], OPEN]
-            closed = _split(units[i, a], mid, targets[a])[0]
-            order = (targets[a] - units[i, a] * mid) / mid
-            moved = impact(costs, order, bars[row + offsets[a], VOLUME])
-            cost += _closing_cost(costs, mid, closed, moved)
-    return max(worth - cost, 0.0) / worth
-
-
-@inline_kernel
-def _trade(costs, bars, row, offsets, ledger, units, i, left, targets):  # type: ignore[no-untyped-def]
-    """Send the orders for `targets` at the open after `row`; the ledger, and notional traded.
-
-    Closing is paid first, and what is opened is sized so that it costs, all
-    included, its share of what is `left` of the equity: a full purchase of one asset
-    leaves no cash and overdraws none. The impact is that on the volume of the last bar
-    seen.
-    """
-    traded = 0.0
-    for a in range(len(offsets)):
-        if np.isnan(targets[a]):
-            continue
-        mid = bars[row + 1 + offsets[a], OPEN]
-        volume = bars[row + offsets[a], VOLUME]
-        held, target = units[i, a], targets[a] * left
-        quantity, up_to, beside = _split(held, mid, target)
-        if up_to != 0.0:
-            moved = impact(costs, (target - held * mid) / mid, volume)
-            price = fill_price(costs, mid, up_to, moved)
-            quantity += (up_to - beside) / (price + fee(costs, price))
-        moved = impact(costs, quantity, volume)
-        ledger = trade(Ledger(ledger.cash, held, ledger.fees), costs, mid, quantity, moved)
-        units[i, a] = ledger.units
-        traded += abs(quantity) * mid
-    return ledger, traded
 
 
 @inline_kernel
@@ -241,6 +82,58 @@ def _find_end(rules, account, equity, gross):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
+def _advice(rules, bars, row, offsets, units, i, worth):  # type: ignore[no-untyped-def]
+    """How far right forecasts of the bar after `row` were followed, and the squared distance.
+
+    The distance is that of the positions, in units of `max_weight`, from what the
+    forecasts call for; both are means over the assets, one without a forecast counts 0.
+    """
+    accuracy = distance = 0.0
+    for a in range(len(offsets)):
+        at = row + offsets[a]
+        forecast, uncertainty = bars[at, FORECAST], bars[at, UNCERTAINTY]
+        if np.isnan(forecast) or np.isnan(uncertainty):
+            continue
+        position = units[i, a] * bars[at + 1, OPEN] / max(worth, EMPTY) / rules.max_weight
+        realised = bars[at + 1, CLOSE] - bars[at, CLOSE]
+        wanted = max(called_for(forecast, uncertainty, rules.full_ratio), float(rules.lowest))
+        accuracy += followed(forecast, realised, position) / len(offsets)
+        distance += (position - wanted) ** 2 / len(offsets)
+    return accuracy, distance
+
+
+@inline_kernel
+def _score(rules, account, growth, uncharged, accuracy, distance, growths, terms, i):  # type: ignore[no-untyped-def]
+    """Write the terms of the reward that is not the plain growth; their sum.
+
+    `uncharged` is the log growth without this step's costs.
+    """
+    size = growths.shape[1]
+    growths[i, account.age % size] = growth
+    mean, deviation, downside = moments(growths[i], min(account.age + 1, size))
+    terms[i, :] = 0.0
+    if rules.reward == RISK_ADJUSTED:
+        terms[i, 0] = uncharged
+        terms[i, 1] = -rules.cost_weight * (uncharged - growth)
+        terms[i, 2] = -rules.volatility_weight * deviation
+        terms[i, 3] = -rules.drawdown_weight * (1.0 - account.equity / account.peak)
+    elif rules.reward == SHARPE:
+        terms[i, 0] = mean / max(deviation, rules.volatility_floor)
+    elif rules.reward == SORTINO:
+        terms[i, 0] = mean / max(downside, rules.volatility_floor)
+    elif rules.reward == DIFFERENTIAL_SHARPE:
+        floor = rules.volatility_floor
+        terms[i, 0] = differential_sharpe(account.mean, account.square, growth, floor)
+        account.mean += rules.adaptation_rate * (growth - account.mean)
+        account.square += rules.adaptation_rate * (growth * growth - account.square)
+    else:
+        terms[i, 0] = growth
+        terms[i, 1] = rules.accuracy_weight * accuracy
+        terms[i, 2] = -rules.sizing_weight * distance
+    return terms[i, 0] + terms[i, 1] + terms[i, 2] + terms[i, 3]
+
+
+@inline_kernel
 def _is_bad(rules, value):  # type: ignore[no-untyped-def]
     if rules.is_continuous:
         return not rules.lowest <= value <= 1.0
@@ -249,14 +142,16 @@ def _is_bad(rules, value):  # type: ignore[no-untyped-def]
 
 @compile_kernel
 def step(  # type: ignore[no-untyped-def]
-    settings, features, bars, offsets, accounts, units, targets, actions, out
+    settings, features, bars, offsets, accounts, units, growths, terms, targets, actions, out
 ):
     """Move every account by one bar.
 
-    `targets` of shape (n_assets,) is scratch. Returns -1, or the place of the
+    `growths` of shape (n, bars of the reward's window) are the last ones, in a ring;
+    `terms` of shape (n, N_TERMS) those of the reward; `targets` of shape (n_assets,) is
+    scratch. Returns -1, or the place of the
     first bad action in `actions` as if it were flat; then nothing has moved.
     """
-    rules = _unpack(settings)
+    rules = unpack(settings)
     costs = Costs(rules.fee_bps, rules.spread_bps, rules.slippage_bps, rules.impact_bps)
     n_assets = len(offsets)
     for i in range(len(accounts)):
@@ -282,15 +177,15 @@ def step(  # type: ignore[no-untyped-def]
         account.traded = account.paid = 0.0
         called = account.is_called != 0
         solvent = max(worth, 0.0)
-        n_orders, opened = _plan(
+        n_orders, opened = plan_orders(
             rules, bars, row, offsets, units, i, actions, solvent, called, targets
         )
         if n_orders > 0:
             left = 1.0
             if opened > 0.0 and gross > 0.0:
-                left = _left_by_closing(costs, bars, row, offsets, units, i, worth, targets)
+                left = left_by_closing(costs, bars, row, offsets, units, i, worth, targets)
             ledger = Ledger(cash, 0.0, account.fees)
-            ledger, traded = _trade(costs, bars, row, offsets, ledger, units, i, left, targets)
+            ledger, traded = send_orders(costs, bars, row, offsets, ledger, units, i, left, targets)
             cash = ledger.cash
             held = 0.0
             for a in range(n_assets):
@@ -311,7 +206,21 @@ def step(  # type: ignore[no-untyped-def]
         account.equity = after
         account.exposure = net / max(after, EMPTY)
         account.peak = max(account.peak, after)
-        account.reward = np.log(max(after, EQUITY_FLOOR * before) / before)
+        least = EQUITY_FLOOR * before
+        growth = np.log(max(after, least) / before)
+        account.reward = growth
+        terms[i, 0] = growth
+        if rules.reward != SIMPLE:
+            charges = account.paid + account.financing
+            uncharged = np.log(max(after + charges, least) / before)
+            accuracy = distance = 0.0
+            if rules.reward == HYBRID:
+                worth = cash + held
+                accuracy, distance = _advice(rules, bars, row, offsets, units, i, worth)
+            account.reward = _score(
+                rules, account, growth, uncharged, accuracy, distance, growths, terms, i
+            )
+        account.age += 1
         account.end = _find_end(rules, account, after, gross)
         account.is_called = after < rules.maintenance * gross
         _observe(rules, features, bars, offsets, account, units, i, out)

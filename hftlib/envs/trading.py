@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space
 
 from hftlib.data.panel import BarPanel
 from hftlib.envs.accounts import Accounts, Observation
-from hftlib.envs.kernel import RUNNING, TIME
+from hftlib.envs.bar_state import RUNNING, TIME
 from hftlib.envs.trading_rules import TradingRules
 
 HOLD, BUY, SELL = 0, 1, 2
@@ -54,9 +54,9 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
     | each asset | position | sign | -1, 0, 1 |
     | each asset | exposure: units * close / equity | share of equity | clipped to [-10, 10] |
 
-    **Reward** ln(equity at the close of t + 1 / equity at the close of t), so that an
-    episode's rewards sum to its log growth. After a total loss
-    the new equity counts as 1e-6 of the old.
+    **Reward** by default ln(equity at the close of t + 1 / equity at the close of t), so that
+    an episode's rewards sum to its log growth. After a total loss
+    the new equity counts as 1e-6 of the old. Others: `rewards.RewardSettings`.
 
     **Start** a random row (`reset(seed=…)`), or with
     `options={"segment": k}` the first row of symbol k, which then runs to its end; a portfolio
@@ -70,9 +70,9 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
 
     **Info** `row` of the panel now observed (of a portfolio, that of its first symbol), `equity`,
     `position` (sign; one for each asset of a portfolio), `exposure` (long less short, share of
-    equity), `end` (why the episode ended, an index of `kernel.REASONS`), and of the last step
-    `traded` (notional at mid), `paid` (fee, half-spread, slippage, impact) and
-    `financing` (borrowing and interest), currency.
+    equity), `end` (why the episode ended, an index of `bar_state.REASONS`), and of the last step
+    `reward_terms` (by name; they sum to the reward), `traded` (notional at mid), `paid` (fee,
+    half-spread, slippage, impact) and `financing` (borrowing and interest), currency.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
@@ -82,6 +82,8 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         self.observation_space = self._accounts.observation_space  # type: ignore[assignment]
         self.action_space = self._accounts.action_space
         self._is_single_choice = isinstance(self.action_space, spaces.Discrete)
+        self._terms = rules.reward.terms
+        self._has_plain_reward = rules.reward.kind == "simple"
         self._is_portfolio = rules.is_portfolio
         self._is_running = False
 
@@ -126,7 +128,12 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         (
             row, _, end, position, _,
             _, _, _, equity, exposure, traded, paid, financing, reward,
+            *_,
         ) = accounts.records.item(0)  # fmt: skip
+        if self._has_plain_reward:
+            terms = {"growth": reward}
+        else:
+            terms = dict(zip(self._terms, accounts.terms(), strict=False))
         if self._is_portfolio:
             position = accounts.position()[0]
         return reward, {
@@ -138,6 +145,7 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
             "paid": paid,
             "financing": financing,
             "end": end,
+            "reward_terms": terms,
         }
 
 

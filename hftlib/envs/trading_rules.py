@@ -1,8 +1,10 @@
 """What does not change during an episode on bars: settings, their ranges, and their check."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from hftlib.envs.ranges import check_ranges
+from hftlib.envs.rewards import RewardSettings
 from hftlib.portfolio.costs import Costs, check_costs
 
 ActionKind = Literal["discrete", "continuous"]
@@ -100,6 +102,7 @@ class TradingRules:
         Whether the observation has the drawdown so far.
     limits : Limits
     financing : Financing
+    reward : RewardSettings
     """
 
     costs: Costs
@@ -115,6 +118,7 @@ class TradingRules:
     shows_drawdown: bool = False
     limits: Limits = field(default_factory=Limits)
     financing: Financing = field(default_factory=Financing)
+    reward: RewardSettings = field(default_factory=RewardSettings)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "costs", check_costs(self.costs))
@@ -130,17 +134,3 @@ class TradingRules:
                 "min_trade_weight": 0 <= self.min_trade_weight < 1,
             },
         )
-
-
-def check_ranges(settings: Any, holds: dict[str, bool]) -> None:
-    """Refuse the first setting that does not hold.
-
-    Raises
-    ------
-    ValueError
-        Names it and its value.
-    """
-    for name, is_fine in holds.items():
-        if not is_fine:
-            kind = type(settings).__name__
-            raise ValueError(f"{name} is {getattr(settings, name)!r}; see {kind} for its range")

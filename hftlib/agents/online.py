@@ -24,7 +24,15 @@ from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
 from hftlib.agents.checkpoint import name_checkpoint
-from hftlib.agents.online_policy import NOT_OF_THE_POLICY, Design, Weights
+from hftlib.agents.online_policy import (
+    NOT_OF_THE_POLICY,
+    Design,
+    LearntPolicy,
+    Weights,
+    load_policy,
+    read_policy,
+    save_policy,
+)
 from hftlib.agents.online_record import (
     CurvePoint,
     Recorder,
@@ -39,12 +47,31 @@ from hftlib.agents.online_settings import (
     PPOSettings,
     SACSettings,
     TD3Settings,
+    make_settings,
 )
 from hftlib.compute import hash_sources
 from hftlib.data.panel import BarPanel
 from hftlib.envs.stable import StableVecEnv
 from hftlib.envs.trading import TradingVecEnv
 from hftlib.envs.trading_rules import TradingRules
+
+__all__ = [
+    "CurvePoint",
+    "Design",
+    "LearntPolicy",
+    "PPOSettings",
+    "SACSettings",
+    "StopTraining",
+    "TD3Settings",
+    "Trained",
+    "Update",
+    "Weights",
+    "load_policy",
+    "make_settings",
+    "read_policy",
+    "save_policy",
+    "train_agent",
+]
 
 
 class Trained(NamedTuple):

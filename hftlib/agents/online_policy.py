@@ -79,8 +79,9 @@ class Design:
         if self.action_kind == "Discrete":
             return spaces.Discrete(self.choices[0])
         if self.action_kind == "MultiDiscrete":
-            return spaces.MultiDiscrete(self.choices)
-        return spaces.Box(np.float32(self.low), np.float32(self.high), dtype=np.float32)
+            return spaces.MultiDiscrete(list(self.choices))
+        low, high = (np.array(bound, dtype=np.float32) for bound in (self.low, self.high))
+        return spaces.Box(low, high, dtype=np.float32)
 
     def policy_options(self) -> dict[str, Any]:
         """What Stable-Baselines3 calls `policy_kwargs`."""
@@ -135,8 +136,11 @@ class Design:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """What `to_json` wrote."""
-        values = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in json.loads(text).items()
+        }
+        return cls(**values)
 
 
 class LearntPolicy:

@@ -39,6 +39,7 @@ REPLAY = {
     "n_evaluations": 5,
 }
 SAC, TD3 = SACSettings(**REPLAY), TD3Settings(**REPLAY)
+LARGE = {"hidden": (64, 64), "batch_size": 128, "n_warmup_steps": 512}  # TD3 needs more of all
 EVERY = [PPO, SAC, TD3]
 NAMES = ["ppo", "sac", "td3"]
 every_algo = pytest.mark.parametrize("settings", EVERY, ids=NAMES)
@@ -73,6 +74,7 @@ def test_one_seed_gives_one_set_of_weights_and_another_seed_another(data, rules,
     assert not same(first.weights, other.weights)
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_weights_as_this_one(data, rules):
     parallel = map_parallel(_Train(data, rules), EVERY, "test")
     for settings, result in zip(EVERY, parallel, strict=True):
@@ -197,7 +199,7 @@ def test_a_ratio_that_cannot_be_kept_is_refused():
     [
         replace(PPO, total_steps=40_000, n_epochs=4),
         replace(SAC, total_steps=8_000, buffer_size=8_000, n_evaluations=2),
-        replace(TD3, total_steps=8_000, buffer_size=8_000, n_evaluations=2),
+        replace(TD3, total_steps=9_600, buffer_size=9_600, n_evaluations=2, **LARGE),
     ],
     ids=NAMES,
 )
@@ -273,13 +275,23 @@ def test_discrete_policies_give_whole_numbers(data, discrete):
     assert actions.dtype == np.int64
 
 
-def test_portfolios_can_be_traded(data, rules):
-    whole = replace(rules, is_portfolio=True)
-    settings = replace(SAC, total_steps=160, n_evaluations=2, extractor="lstm")
-    result = train_agent(*data, whole, settings, seed=3)
-    assert result.design.n_assets == 2
-    observations = np.zeros((4, result.design.n_inputs), dtype=np.float32)
-    assert LearntPolicy(result.weights, result.design).act(observations).shape == (4, 2)
+@pytest.mark.parametrize("settings", [PPO, replace(SAC, extractor="lstm")], ids=["ppo", "sac"])
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_portfolios_can_be_traded(panel, rules, settings, kind):
+    if settings.algo == "sac" and kind == "discrete":
+        pytest.skip("SAC has continuous actions only")
+    whole = replace(rules, is_portfolio=True, shows_drawdown=True, action_kind=kind)
+    env = online.StableVecEnv(TradingVecEnv(panel, whole, 16))
+    design = online.describe_policy(settings, panel, whole, env)
+    assert (design.n_assets, design.n_account) == (2, 5)
+    model = online._make_model(env, settings, design, 0, None)
+    model.learn(160, log_interval=None)
+    policy = LearntPolicy(online.read_weights(model), design)
+    observations = env.reset()
+    actions = policy.act(observations)
+    np.testing.assert_array_equal(actions, model.predict(observations, deterministic=True)[0])
+    assert actions.shape == (16, 2)
+    env.step(actions)
 
 
 def test_a_shared_value_network_has_one_body(data, rules):

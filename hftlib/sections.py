@@ -174,6 +174,9 @@ class SingleAgent(Section):
     n_control_seeds: Annotated[Integer, Field(ge=2)] = Field(
         description="trainings of each control (oracle feature; shuffled returns)"
     )
+    n_control_worlds: Annotated[Integer, Field(ge=1)] = Field(
+        description="validation spans that each of these policies then walks through"
+    )
 
 
 class Online(Section):

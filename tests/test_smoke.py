@@ -44,7 +44,7 @@ TINY = {
         "book_dev_end": "2024-01-03",
         "book_val_end": "2024-01-04",
     },
-    "single_agent": {"n_seeds": 2, "n_control_seeds": 2},
+    "single_agent": {"n_seeds": 2, "n_control_seeds": 2, "n_control_worlds": 2},
     "ppo": {
         "total_steps": 2_048,
         "n_envs": 16,

@@ -9,7 +9,7 @@ its resets included.
 import argparse
 import os
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from hftlib.portfolio.costs import Costs
 N_BARS = 10_000
 N_FEATURES = 10
 N_COPIES = 1_024
+N_ASSETS = 50
 WINDOW_BARS = 60
 FEE_BPS = 1.0
 
@@ -118,6 +119,49 @@ def measure_vector(name: str, window_bars: int, target: float) -> Result:
     return Result(name, actions.size / median_seconds(walk), "env-steps/s", target=target)
 
 
+def measure_weights() -> Result:
+    """`N_COPIES` copies with target weights, episodes of 252 bars."""
+    rng = np.random.default_rng(5)
+    rules = replace(make_rules(WINDOW_BARS, 252), action_kind="continuous")
+    env = TradingVecEnv(make_panel(N_BARS, rng), rules, N_COPIES)
+    actions = rng.uniform(-1, 1, (300, N_COPIES, 1)).astype(np.float32)
+    return _measure_steps("trading_vec_env_weights_60x10", env, actions)
+
+
+def measure_portfolio() -> Result:
+    """64 accounts in `N_ASSETS` symbols at once, all rebalanced at every bar."""
+    rng = np.random.default_rng(6)
+    one = make_panel(N_BARS // 10, rng)
+    n_bars = len(one.ts)
+    edges = np.arange(N_ASSETS + 1) * n_bars
+    panel = replace(
+        one,
+        symbols=tuple(f"SYNTHETIC_{k}" for k in range(N_ASSETS)),
+        segments=np.stack([edges[:-1], edges[1:]], axis=1),
+        ts=np.tile(one.ts, N_ASSETS),
+        open=np.tile(one.open, N_ASSETS),
+        close=np.tile(one.close, N_ASSETS),
+        features=np.tile(one.features, (N_ASSETS, 1)),
+        volume=None,
+    )
+    rules = replace(make_rules(1, 252), action_kind="continuous", is_portfolio=True)
+    env = TradingVecEnv(panel, rules, 64)
+    actions = rng.uniform(-1, 1, (300, 64, N_ASSETS)).astype(np.float32)
+    return _measure_steps("trading_vec_env_50_assets_1x10", env, actions)
+
+
+def _measure_steps(name: str, env: TradingVecEnv, actions: npt.NDArray[np.float32]) -> Result:
+    """Actions of shape (n_steps, n_envs, n_assets)."""
+    env.reset(seed=0)
+
+    def walk() -> None:
+        for move in actions:
+            env.step(move)
+
+    n_steps = actions.shape[0] * actions.shape[1]
+    return Result(name, n_steps / median_seconds(walk), "env-steps/s")
+
+
 def measure_training() -> list[Result]:
     """PPO, SAC and TD3 on spans as long as the default ones."""
     rng = np.random.default_rng(2)
@@ -202,7 +246,13 @@ def main() -> None:
         lambda: measure_single(peers),
         lambda: [measure_vector("trading_vec_env_window_60x10", WINDOW_BARS, 1_000_000)],
         lambda: [measure_vector("trading_vec_env_window_1x10", 1, 10_000_000)],
+<<<<<<< HEAD
         measure_training,
+=======
+        lambda: [measure_weights()],
+        lambda: [measure_portfolio()],
+        lambda: [measure_ppo()],
+>>>>>>> 7497fbea45829ac06d2bec5b7d382e0ad0cb8376
         lambda: [measure_features()],
         lambda: [measure_bootstrap()],
     ):

@@ -180,6 +180,8 @@ def test_what_is_learnt_does_not_depend_on_the_held_out_bars(agent):
 
 def test_old_stretches_are_old_bars_of_one_symbol_each():
     lesson, old = make_panel(n_bars=50, seed=1), make_panel(n_bars=200, seed=2)
+    volumes = np.arange(100.0), np.arange(400.0)
+    lesson, old = (replace(p, volume=v) for p, v in zip((lesson, old), volumes, strict=True))
     mixed = add_old_bars(lesson, old, 90, 30, np.random.default_rng(0))
     assert mixed.symbols == ("S0", "S1", "old 0", "old 1", "old 2")
     np.testing.assert_array_equal(mixed.close[:100], lesson.close)
@@ -187,6 +189,7 @@ def test_old_stretches_are_old_bars_of_one_symbol_each():
         assert stop - start == 30
         [row] = np.flatnonzero(old.close == mixed.close[start])
         np.testing.assert_array_equal(mixed.close[start:stop], old.close[row : row + 30])
+        np.testing.assert_array_equal(mixed.volume[start:stop], np.arange(row, row + 30))
         assert row // 200 == (row + 29) // 200, "it does not cross two symbols"
 
 

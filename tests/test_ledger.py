@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftlib.portfolio.costs import Costs, check_costs, fee, fill_price
+from hftlib.portfolio.costs import Costs, check_costs, fee, fill_price, impact
 from hftlib.portfolio.ledger import Ledger, book_fill, equity, open_quantity, trade
 
 prices = st.floats(0.01, 1e5)
@@ -89,6 +89,26 @@ def test_book_fill_moves_cash_units_and_fees():
 
 def test_fee_ignores_the_sign_of_the_notional():
     assert fee(Costs(5, 0, 0), -200.0) == fee(Costs(5, 0, 0), 200.0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "volume", "moved"),
+    [(100.0, 10_000.0, 0.001), (-400.0, 10_000.0, 0.002), (5.0, 0.0, 0.01), (0.0, 0.0, 0.0)],
+)
+def test_impact_grows_with_the_root_of_the_share_of_volume(quantity, volume, moved):
+    # 100 bp for all of a bar's volume, so for a hundredth of it a tenth
+    assert impact(Costs(0.0, 0.0, 0.0, 100.0), quantity, volume) == pytest.approx(moved)
+    assert impact(FREE, quantity, volume) == 0.0
+
+
+def test_impact_never_makes_a_price_negative():
+    costs = Costs(0.0, 0.0, 0.0, 9_000.0)
+    assert fill_price(costs, 100.0, -1e9, impact(costs, -1e9, 1.0)) == pytest.approx(50.0)
+
+
+def test_spread_and_slippage_that_reach_half_the_price_are_refused():
+    with pytest.raises(ValueError, match="lower one of them"):
+        check_costs(Costs(0.0, 6_000.0, 2_000.0))
 
 
 @pytest.mark.parametrize("rate", [-0.1, np.nan, np.inf, 10_000.0])

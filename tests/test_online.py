@@ -152,6 +152,14 @@ def test_a_checkpoint_of_other_settings_is_not_taken_up(data, rules, tmp_path):
     assert len(list(tmp_path.glob("*.pt"))) == 2
 
 
+def test_a_checkpoint_of_bars_with_volume_is_not_that_of_bars_without(data, rules, tmp_path):
+    train, validation = data
+    few = replace(SAC, total_steps=64, n_evaluations=2)
+    for volume in (None, np.ones(len(train.ts))):
+        train_agent(replace(train, volume=volume), validation, rules, few, 3, scratch=tmp_path)
+    assert len(list(tmp_path.glob("*.pt"))) == 2
+
+
 def test_another_validation_span_is_not_mixed_up_in_a_resumed_curve(data, rules, tmp_path):
     train, validation = data
     train_agent(train, validation, rules, PPO, 3, scratch=tmp_path)
@@ -291,7 +299,8 @@ def test_portfolios_can_be_traded(panel, rules, settings, kind):
     actions = policy.act(observations)
     np.testing.assert_array_equal(actions, model.predict(observations, deterministic=True)[0])
     assert actions.shape == (16, 2)
-    env.step(actions)
+    result = train_agent(panel, panel, whole, replace(settings, total_steps=160), seed=0)
+    assert len(result.curve) > 2
 
 
 def test_a_shared_value_network_has_one_body(data, rules):

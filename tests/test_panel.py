@@ -82,6 +82,41 @@ def test_panel_comes_back_from_disk_as_it_was(panel, tmp_path):
     assert (loaded.symbols, loaded.feature_names) == (panel.symbols, panel.feature_names)
 
 
+def test_optional_columns_come_back_from_disk(panel, tmp_path):
+    n = len(panel.ts)
+    forecast = np.where(np.arange(n) % 7 == 0, np.nan, 0.01)
+    rich = replace(panel, volume=np.ones(n), forecast=forecast, uncertainty=np.abs(forecast))
+    rich.save(tmp_path / "train.npz")
+    loaded = BarPanel.load(tmp_path / "train.npz")
+    for name in ("volume", "forecast", "uncertainty"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(rich, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("volume", -1.0), ("volume", np.nan), ("forecast", np.inf), ("uncertainty", -0.1)],
+)
+def test_impossible_optional_column_is_refused_with_its_row(panel, name, value):
+    n = len(panel.ts)
+    columns = {"volume": np.ones(n), "forecast": np.zeros(n), "uncertainty": np.ones(n)}
+    columns[name] = changed(columns[name], value, row=11)
+    with pytest.raises(PanelError, match=rf"{name}\[11\] is {value}"):
+        replace(panel, **columns)
+
+
+def test_a_forecast_without_its_uncertainty_is_refused(panel):
+    with pytest.raises(PanelError, match="pass both or none"):
+        replace(panel, forecast=np.zeros(len(panel.ts)))
+
+
+def test_a_panel_of_bars_takes_their_volume_unless_some_is_missing():
+    bars = make_bars(9)
+    features = np.zeros((9, 1), dtype=np.float32)
+    np.testing.assert_array_equal(BarPanel.from_frame(bars, features, ["x"]).volume, bars["volume"])
+    bars.loc[4, "volume"] = np.nan
+    assert BarPanel.from_frame(bars, features, ["x"]).volume is None
+
+
 def test_equal_panels_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         make_panel().save(tmp_path / f"{name}.npz")

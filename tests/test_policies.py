@@ -85,3 +85,57 @@ def test_every_baseline_is_a_policy_or_a_trajectory():
     for name in baselines.__all__:
         found = getattr(baselines, name)
         assert callable(found.act) if isinstance(found, type) else name.endswith("_trajectory")
+
+
+@pytest.fixture
+def weighted(rules):
+    """The same rules with target weights; costs as they are."""
+    return replace(rules, action_kind="continuous")
+
+
+def space_of(panel, rules):
+    return TradingEnv(panel, rules).action_space
+
+
+def test_buy_and_hold_earns_the_same_in_both_kinds_of_action(panel, rules, weighted):
+    moves = play(BuyAndHold(), panel, rules)
+    weights = play(BuyAndHold(space_of(panel, weighted)), panel, weighted)
+    np.testing.assert_allclose(moves.equity, weights.equity, rtol=1e-12)
+    np.testing.assert_array_equal(moves.position, weights.position)
+
+
+def test_random_trader_trades_as_often_with_weights(panel, weighted):
+    space = space_of(panel, weighted)
+    for band in (0.0, 0.5):  # a short at full weight drifts, and is brought back each bar
+        rules = replace(weighted, min_trade_weight=band)
+        trader = RandomTrader(0.2, True, np.random.default_rng(0), space)
+        rollout = play(trader, panel, rules, n_copies=50)
+        moved = (np.diff(rollout.position, axis=0) != 0).mean()
+        assert moved == pytest.approx(0.2, abs=0.009)  # 39,500 tosses: standard error .002
+
+
+def test_random_trader_refuses_a_portfolio(panel, weighted):
+    space = space_of(panel, replace(weighted, is_portfolio=True))
+    with pytest.raises(ValueError, match="expected that of one symbol"):
+        RandomTrader(0.2, True, np.random.default_rng(0), space)
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_a_portfolio_is_walked_as_one_account(panel, rules, kind):
+    whole = replace(rules, action_kind=kind, is_portfolio=True, max_weight=0.5)
+    rollout = play(BuyAndHold(space_of(panel, whole)), panel, whole, n_copies=2)
+    assert rollout.symbols == ("portfolio",)
+    assert rollout.equity.shape == (396, 2, 1)
+    if kind == "discrete":  # bought once, half in each
+        starts = panel.segments[:, 0]
+        growth = (panel.close[starts + 399] / panel.open[starts + 5]).mean()
+        assert rollout.total_equity[-1, 0] == pytest.approx(growth, rel=5e-4)  # costs of 3 bp
+    assert (rollout.exposure[1:] > 0.9).all()
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+@pytest.mark.parametrize("is_portfolio", [False, True])
+def test_doing_nothing_keeps_the_cash_in_every_mode(panel, rules, kind, is_portfolio):
+    some = replace(rules, action_kind=kind, is_portfolio=is_portfolio)
+    rollout = play(DoNothing(space_of(panel, some)), panel, some)
+    assert (rollout.equity == some.initial_cash).all()

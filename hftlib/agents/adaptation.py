@@ -17,10 +17,11 @@ from hftlib.agents.online import train_agent
 from hftlib.agents.online_policy import Design, LearntPolicy, Weights
 from hftlib.agents.online_record import evaluate_policy, score_of
 from hftlib.agents.online_settings import OnlineSettings
-from hftlib.data.panel import BarPanel
+from hftlib.data.panel import OPTIONAL, BarPanel
 from hftlib.envs.trading_rules import TradingRules
 
 logger = logging.getLogger(__name__)
+COLUMNS = ("ts", "open", "close", "features")
 
 
 @dataclass(frozen=True)
@@ -230,30 +231,24 @@ def cut_panel(panel: BarPanel, pieces: list[tuple[str, int, int]]) -> BarPanel:
     """Stretches of rows, each a symbol of the name given."""
     rows = np.concatenate([np.arange(start, stop) for _, start, stop in pieces])
     ends = np.cumsum([stop - start for _, start, stop in pieces])
+    columns = {name: getattr(panel, name) for name in (*COLUMNS, *OPTIONAL)}
     return BarPanel(
         symbols=tuple(name for name, _, _ in pieces),
         segments=np.stack([np.append(0, ends[:-1]), ends], axis=1),
-        ts=panel.ts[rows],
-        open=panel.open[rows],
-        close=panel.close[rows],
-        features=panel.features[rows],
         feature_names=panel.feature_names,
-        volume=None if panel.volume is None else panel.volume[rows],
+        **{name: None if values is None else values[rows] for name, values in columns.items()},
     )
 
 
 def join_panels(one: BarPanel, two: BarPanel) -> BarPanel:
-    """The symbols of both; volumes only if both have them."""
-    volume = None
-    if one.volume is not None and two.volume is not None:
-        volume = np.concatenate([one.volume, two.volume])
+    """The symbols of both; an optional column only if both have it."""
+    columns = {}
+    for name in (*COLUMNS, *OPTIONAL):
+        pair = [getattr(panel, name) for panel in (one, two)]
+        columns[name] = None if any(part is None for part in pair) else np.concatenate(pair)
     return BarPanel(
         symbols=(*one.symbols, *two.symbols),
         segments=np.concatenate([one.segments, two.segments + len(one.ts)]),
-        ts=np.concatenate([one.ts, two.ts]),
-        open=np.concatenate([one.open, two.open]),
-        close=np.concatenate([one.close, two.close]),
-        features=np.concatenate([one.features, two.features]),
         feature_names=one.feature_names,
-        volume=volume,
+        **columns,
     )

@@ -50,7 +50,7 @@ from hftlib.agents.online_settings import (
     make_settings,
 )
 from hftlib.compute import hash_sources
-from hftlib.data.panel import BarPanel
+from hftlib.data.panel import OPTIONAL, BarPanel
 from hftlib.envs.stable import StableVecEnv
 from hftlib.envs.trading import TradingVecEnv
 from hftlib.envs.trading_rules import TradingRules
@@ -300,8 +300,9 @@ def _describe_training(
     bars = hashlib.sha256()
     for panel in splits.values():
         bars.update("\n".join(panel.feature_names).encode())
-        for array in (panel.ts, panel.open, panel.close, panel.features, panel.segments):
-            bars.update(np.ascontiguousarray(array).tobytes())
+        for name in ("segments", "ts", "open", "close", "features", *OPTIONAL):
+            values = getattr(panel, name)
+            bars.update(b"-" if values is None else np.ascontiguousarray(values).tobytes())
     first = hashlib.sha256()
     for name, values in (start or {}).items():
         first.update(name.encode() + np.ascontiguousarray(values).tobytes())

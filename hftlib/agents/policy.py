@@ -28,6 +28,8 @@ from hftlib.data.panel import BarPanel
 from hftlib.envs.trading import TradingVecEnv
 from hftlib.envs.trading_rules import TradingRules
 
+PORTFOLIO = "portfolio"
+
 
 class Policy(Protocol):
     """Decides for a batch of accounts at once."""
@@ -60,15 +62,20 @@ class RestartablePolicy(StatefulPolicy, Protocol):
 class Rollout:
     """One walk through every symbol of a panel, `n_copies` times side by side.
 
+    A portfolio is one account, here the one symbol `PORTFOLIO`; its `row` is that of the
+    panel's first symbol and its `position` the sign of `exposure`, long less short, share
+    of equity.
+
     Arrays have shape (n_bars, n_copies, n_symbols); bar 0 is the start, before
     any order. Symbols shorter than the longest repeat their last equity, with
-    position 0 and no flow; `row` is -1 there.
+    position and exposure 0 and no flow; `row` is -1 there.
     """
 
     symbols: tuple[str, ...]
     row: npt.NDArray[np.int64]
     equity: npt.NDArray[np.float64]
     position: npt.NDArray[np.int64]
+    exposure: npt.NDArray[np.float64]
     traded: npt.NDArray[np.float64]
     paid: npt.NDArray[np.float64]
 
@@ -90,12 +97,13 @@ def play(policy: Policy, panel: BarPanel, rules: TradingRules, n_copies: int = 1
     Copies differ only if the policy draws random numbers. A ruined account
     stays at its last equity.
     """
-    n_symbols = len(panel.symbols)
+    symbols = (PORTFOLIO,) if rules.is_portfolio else panel.symbols
+    n_symbols = len(symbols)
     env = TradingVecEnv(panel, rules, n_copies * n_symbols)
     segments = tuple(range(n_symbols)) * n_copies
     observations, info = env.reset(seed=0, options={"segments": segments})
     n_bars = int((panel.segments[:, 1] - panel.segments[:, 0]).max()) - rules.window_bars + 1
-    fields = ("row", "equity", "position", "traded", "paid")
+    fields = ("row", "equity", "exposure", "traded", "paid")
     record = {name: np.zeros((n_bars, env.num_envs), dtype=info[name].dtype) for name in fields}
     for name in ("row", "equity"):
         record[name][0] = info[name]
@@ -110,4 +118,6 @@ def play(policy: Policy, panel: BarPanel, rules: TradingRules, n_copies: int = 1
         record["equity"][t, ~running] = record["equity"][t - 1, ~running]
         running &= ~(terminated | truncated)
     shape = (n_bars, n_copies, n_symbols)
-    return Rollout(panel.symbols, **{name: record[name].reshape(shape) for name in fields})
+    position = np.sign(record["exposure"]).astype(np.int64)
+    walked = {name: record[name].reshape(shape) for name in fields}
+    return Rollout(symbols, position=position.reshape(shape), **walked)

@@ -6,18 +6,22 @@ close of t + 1. Both classes run the same compiled kernel on the same arrays,
 the single one with a batch of one, so their trajectories cannot differ.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from hftlib.barplots import episode_figure
 from hftlib.data.panel import BarPanel
 from hftlib.envs.accounts import Accounts, Observation
-from hftlib.envs.bar_state import RUNNING, TIME
+from hftlib.envs.bar_state import EMPTY, RUNNING, TIME
 from hftlib.envs.trading_rules import TradingRules
 
 HOLD, BUY, SELL = 0, 1, 2
@@ -75,9 +79,15 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
     half-spread, slippage, impact) and `financing` (borrowing and interest), currency.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["plotly"]}  # type: ignore[misc]
 
-    def __init__(self, panel: BarPanel, rules: TradingRules) -> None:
+    def __init__(
+        self, panel: BarPanel, rules: TradingRules, render_mode: str | None = None
+    ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}; expected None or 'plotly'")
+        self.render_mode = render_mode
+        self._path: list[tuple[int, float, npt.NDArray[np.float64]]] = []
         self._accounts = Accounts(panel, rules, 1)
         self.observation_space = self._accounts.observation_space  # type: ignore[assignment]
         self.action_space = self._accounts.action_space
@@ -95,6 +105,9 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         segment = (options or {}).get("segment")
         self._accounts.begin([0], [self.np_random], [segment])
         self._is_running = True
+        self._path = []
+        if self.render_mode is not None:
+            self._record()
         return self._accounts.observe()[0], self._report()[1]
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -117,10 +130,41 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         observation, bad = self._accounts.step(action)
         if bad >= 0:
             raise ValueError(f"action[{bad}] is {action[bad]}; {self._accounts.expected}")
+        if self.render_mode is not None:
+            self._record()
         reward, info = self._report()
         end = info["end"]
         self._is_running = end == RUNNING
         return observation[0], reward, RUNNING < end < TIME, end == TIME, info
+
+    def render(self) -> go.Figure:
+        """Price, positions, equity and drawdown of the episode so far.
+
+        Raises
+        ------
+        RuntimeError
+            Without `render_mode="plotly"`, or before the first reset.
+        """
+        if self.render_mode is None or not self._path:
+            raise RuntimeError(
+                f"render_mode is {self.render_mode!r} and {len(self._path)} bars were seen; make "
+                "the environment with render_mode='plotly' and call reset() first"
+            )
+        accounts, panel = self._accounts, self._accounts.panel
+        rows, equity, units = (np.array(values) for values in zip(*self._path, strict=True))
+        names: Sequence[str] = panel.symbols
+        if not self._is_portfolio:
+            names = [panel.symbols[int((panel.segments[:, 1] <= rows[0]).sum())]]
+        at = rows[:, None] + accounts.offsets
+        ts = pd.DatetimeIndex(pd.to_datetime(panel.ts[rows], utc=True))
+        prices = pd.DataFrame(panel.close[at], ts, names)
+        weights = prices * units / np.maximum(equity, EMPTY)[:, None]
+        return episode_figure(prices, weights, pd.Series(equity, ts))
+
+    def _record(self) -> None:
+        """Remember this bar for `render`."""
+        record = self._accounts.records[0]
+        self._path.append((record["row"], record["equity"], self._accounts.units[0].copy()))
 
     def _report(self) -> tuple[float, dict[str, Any]]:
         """Reward and info of the last step."""

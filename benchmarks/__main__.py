@@ -246,13 +246,9 @@ def main() -> None:
         lambda: measure_single(peers),
         lambda: [measure_vector("trading_vec_env_window_60x10", WINDOW_BARS, 1_000_000)],
         lambda: [measure_vector("trading_vec_env_window_1x10", 1, 10_000_000)],
-<<<<<<< HEAD
-        measure_training,
-=======
         lambda: [measure_weights()],
         lambda: [measure_portfolio()],
-        lambda: [measure_ppo()],
->>>>>>> 7497fbea45829ac06d2bec5b7d382e0ad0cb8376
+        measure_training,
         lambda: [measure_features()],
         lambda: [measure_bootstrap()],
     ):

@@ -9,6 +9,7 @@ before, or training diverges, the old weights stay.
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -231,18 +232,21 @@ def cut_panel(panel: BarPanel, pieces: list[tuple[str, int, int]]) -> BarPanel:
     """Stretches of rows, each a symbol of the name given."""
     rows = np.concatenate([np.arange(start, stop) for _, start, stop in pieces])
     ends = np.cumsum([stop - start for _, start, stop in pieces])
-    columns = {name: getattr(panel, name) for name in (*COLUMNS, *OPTIONAL)}
+    columns: dict[str, Any] = {}
+    for name in (*COLUMNS, *OPTIONAL):
+        values = getattr(panel, name)
+        columns[name] = None if values is None else values[rows]
     return BarPanel(
         symbols=tuple(name for name, _, _ in pieces),
         segments=np.stack([np.append(0, ends[:-1]), ends], axis=1),
         feature_names=panel.feature_names,
-        **{name: None if values is None else values[rows] for name, values in columns.items()},
+        **columns,
     )
 
 
 def join_panels(one: BarPanel, two: BarPanel) -> BarPanel:
     """The symbols of both; an optional column only if both have it."""
-    columns = {}
+    columns: dict[str, Any] = {}
     for name in (*COLUMNS, *OPTIONAL):
         pair = [getattr(panel, name) for panel in (one, two)]
         columns[name] = None if any(part is None for part in pair) else np.concatenate(pair)

@@ -18,10 +18,9 @@ import numpy.typing as npt
 from benchmarks.engine import measure_engine
 from benchmarks.features import make_bars, measure_features
 from benchmarks.market import measure_batch, measure_preparation, measure_session
+from benchmarks.online import measure_online
 from benchmarks.replay import measure_replay
 from benchmarks.timing import Result, compare_speeds, median_seconds, time_call
-from hftlib.agents.online import PPOSettings, train_ppo
-from hftlib.config import load
 from hftlib.data.panel import BarPanel
 from hftlib.envs import TradingEnv, TradingRules, TradingVecEnv
 from hftlib.evaluation.statistics import compare_strategies
@@ -143,17 +142,10 @@ def _measure_steps(name: str, env: TradingVecEnv, actions: npt.NDArray[np.float3
     return Result(name, n_steps / median_seconds(walk), "env-steps/s")
 
 
-def measure_ppo() -> Result:
-    """A whole training with the defaults of `params.yaml`, its learning curve included."""
-    params = load()
+def measure_training() -> list[Result]:
+    """PPO, SAC and TD3 on spans as long as the default ones."""
     rng = np.random.default_rng(2)
-    train, validation = make_panel(N_BARS, rng), make_panel(2_000, rng)
-    rules = TradingRules(Costs(**params.costs.model_dump()), **params.trading.model_dump())
-    fields = PPOSettings.__dataclass_fields__
-    settings = PPOSettings(**{key: getattr(params.single_agent, key) for key in fields})
-    n_steps = train_ppo(train, validation, rules, settings, seed=0).curve[-1].step
-    seconds = median_seconds(lambda: train_ppo(train, validation, rules, settings, seed=0))
-    return Result("train_ppo", n_steps / seconds, "env-steps/s")
+    return measure_online(make_panel(3_000, rng), make_panel(500, rng))
 
 
 def measure_bootstrap() -> Result:
@@ -230,7 +222,7 @@ def main() -> None:
         lambda: [measure_vector("trading_vec_env_window_1x10", 1, 10_000_000)],
         lambda: [measure_weights()],
         lambda: [measure_portfolio()],
-        lambda: [measure_ppo()],
+        measure_training,
         measure_features,
         lambda: [measure_bootstrap()],
     ):

@@ -29,6 +29,9 @@ from hftlib.market_sections import (
 )
 from hftlib.paths import Paths, project_root
 from hftlib.sections import (
+    PPO,
+    SAC,
+    TD3,
     Backtest,
     Base,
     Costs,
@@ -65,6 +68,9 @@ class Params(Section):
     taker: TakerRole
     environments: Environments
     single_agent: SingleAgent
+    ppo: PPO
+    sac: SAC
+    td3: TD3
     multi_agent: MultiAgent
     mappo: MAPPO
     maddpg: MADDPG

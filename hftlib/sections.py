@@ -228,28 +228,57 @@ class Trading(Section):
 
 class SingleAgent(Section):
     n_seeds: Annotated[Integer, Field(ge=2)] = Field(description="independent trainings")
+    n_control_seeds: Annotated[Integer, Field(ge=2)] = Field(
+        description="trainings of each control (oracle feature; shuffled returns)"
+    )
+    n_control_worlds: Annotated[Integer, Field(ge=1)] = Field(
+        description="validation spans that each of these policies then walks through"
+    )
+
+
+class Online(Section):
+    """What a single-agent algorithm may spend; the fields of its settings follow."""
+
+    control_steps: Annotated[Integer, Field(ge=1)] = Field(
+        description="environment steps of one control training"
+    )
     total_steps: Annotated[Integer, Field(ge=1)] = Field(description="environment steps a seed")
     n_envs: Annotated[Integer, Field(ge=1)] = Field(description="copies of the environment")
-    n_steps: Annotated[Integer, Field(ge=2)] = Field(description="steps of a copy per update")
-    batch_size: Annotated[Integer, Field(ge=2)] = Field(description="transitions a minibatch")
-    n_epochs: Annotated[Integer, Field(ge=1)] = Field(description="passes over each rollout")
+    batch_size: Annotated[Integer, Field(ge=2)] = Field(description="transitions a gradient step")
     learning_rate: Annotated[Number, Field(gt=0)] = Field(description="Adam step size")
     gamma: Annotated[Number, Field(gt=0, le=1)] = Field(description="discount a bar")
-    gae_lambda: Annotated[Number, Field(ge=0, le=1)] = Field(description="GAE's lambda")
-    clip_range: Annotated[Number, Field(gt=0)] = Field(description="PPO's clipping range")
-    entropy_weight: Annotated[Number, Field(ge=0)] = Field(description="entropy bonus")
     reward_scale: Annotated[Number, Field(gt=0)] = Field(
-        description="factor on log returns, so that value targets are of order one"
+        description="factor on log returns, so that values are of order one"
     )
     hidden: Annotated[tuple[Annotated[Integer, Field(ge=1)], ...], Field(min_length=1)] = Field(
         description="units of each hidden layer"
     )
-    n_evaluations: Annotated[Integer, Field(ge=2)] = Field(description="points of a learning curve")
-    n_control_seeds: Annotated[Integer, Field(ge=2)] = Field(
-        description="trainings of each control (oracle feature; shuffled returns)"
+    extractor: Literal["mlp", "lstm", "attention"] = Field(
+        description="what reads the window: mlp as one long vector, lstm or attention as time"
     )
-    control_steps: Annotated[Integer, Field(ge=1)] = Field(
-        description="environment steps of one control training"
+    extractor_width: Annotated[Integer, Field(ge=8, multiple_of=8)] = Field(
+        description="columns into which lstm and attention turn the window"
+    )
+    patience: Annotated[Integer, Field(ge=1)] | None = Field(
+        description="points of the learning curve without a better Sharpe ratio on validation "
+        "before training ends and the best weights are taken; null takes the last ones"
+    )
+    n_evaluations: Annotated[Integer, Field(ge=2)] = Field(description="points of a learning curve")
+
+    def settings(self) -> dict[str, Any]:
+        """The algorithm's own settings by name."""
+        return self.model_dump(exclude={"control_steps"})
+
+
+class PPO(Online):
+    n_steps: Annotated[Integer, Field(ge=2)] = Field(description="steps of a copy per update")
+    n_epochs: Annotated[Integer, Field(ge=1)] = Field(description="passes over each rollout")
+    gae_lambda: Annotated[Number, Field(ge=0, le=1)] = Field(description="GAE's lambda")
+    clip_range: Annotated[Number, Field(gt=0)] = Field(description="PPO's clipping range")
+    entropy_weight: Annotated[Number, Field(ge=0)] = Field(description="entropy bonus")
+    shares_value_network: Annotated[bool, Field(strict=True)] = Field(
+        description="actor and critic are one network but for the last layer (mlp), or have one "
+        "extractor (lstm, attention)"
     )
 
     @model_validator(mode="after")
@@ -260,6 +289,54 @@ class SingleAgent(Section):
                 f"batch_size {self.batch_size} must divide n_envs * n_steps = {rollout}"
             )
         return self
+
+
+class OffPolicy(Online):
+    """What SAC and TD3 share."""
+
+    tau: Annotated[Number, Field(gt=0, le=1)] = Field(
+        description="step of the target networks toward the learnt ones, each update"
+    )
+    buffer_size: Annotated[Integer, Field(ge=1)] = Field(description="transitions kept")
+    n_warmup_steps: Annotated[Integer, Field(ge=0)] = Field(
+        description="environment steps of random actions before the first update"
+    )
+    steps_per_update: Annotated[Integer, Field(ge=1)] = Field(
+        description="environment steps for one update of all networks"
+    )
+
+    @model_validator(mode="after")
+    def _copies_and_updates_fit(self) -> Self:
+        few, many = sorted((self.n_envs, self.steps_per_update))
+        if many % few:
+            raise ValueError(
+                f"steps_per_update {self.steps_per_update} must be a divisor or a multiple of "
+                f"n_envs {self.n_envs}"
+            )
+        if self.buffer_size < self.n_envs:
+            raise ValueError(
+                f"buffer_size {self.buffer_size} must be at least n_envs {self.n_envs}"
+            )
+        return self
+
+
+class SAC(OffPolicy):
+    initial_entropy_weight: Annotated[Number, Field(gt=0)] = Field(
+        description="weight of the entropy at first; then it is learnt"
+    )
+
+
+class TD3(OffPolicy):
+    policy_delay: Annotated[Integer, Field(ge=1)] = Field(
+        description="updates of the critics for one of the actor"
+    )
+    noise_scale: Annotated[Number, Field(ge=0)] = Field(
+        description="sd of the exploration noise; actions reach from -1 to 1"
+    )
+    target_noise: Annotated[Number, Field(ge=0)] = Field(
+        description="sd of the noise on target actions"
+    )
+    target_noise_clip: Annotated[Number, Field(ge=0)] = Field(description="bound of that noise")
 
 
 class Backtest(Section):

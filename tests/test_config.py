@@ -29,7 +29,7 @@ def test_exponents_that_yaml_reads_as_text_are_numbers(tmp_path):
     text = (ROOT / "params.yaml").read_text()
     assert "learning_rate: 3e-4" in text, "the committed file should exercise this"
     file.write_text(text)
-    assert load(file).single_agent.learning_rate == 3e-4
+    assert load(file).ppo.learning_rate == 3e-4
 
 
 def test_an_unknown_key_is_named_with_the_closest_known_one(tmp_path):
@@ -47,15 +47,18 @@ def test_an_unknown_key_is_named_with_the_closest_known_one(tmp_path):
         ({"single_agent__n_seeds": "five"}, ["single_agent.n_seeds = 'five'", "integer"]),
         ({"single_agent__n_seeds": True}, ["single_agent.n_seeds = True", "integer"]),
         ({"single_agent__n_seeds": 2.5}, ["single_agent.n_seeds = 2.5", "integer"]),
-        ({"single_agent__gamma": "high"}, ["single_agent.gamma = 'high'", "number"]),
-        ({"single_agent__gamma": True}, ["single_agent.gamma = True", "number"]),
-        ({"single_agent__gamma": float("nan")}, ["single_agent.gamma", "finite"]),
+        ({"ppo__gamma": "high"}, ["ppo.gamma = 'high'", "number"]),
+        ({"ppo__gamma": True}, ["ppo.gamma = True", "number"]),
+        ({"ppo__gamma": float("nan")}, ["ppo.gamma", "finite"]),
         ({"costs__fee_bps": -1}, ["costs.fee_bps = -1", "greater than or equal to 0"]),
         ({"trading__max_weight": 1.5}, ["trading.max_weight = 1.5", "less than or equal to 1"]),
         ({"datasets__symbols": []}, ["datasets.symbols = []", "at least 1"]),
         ({"datasets__train_end": "2015-13-01"}, ["datasets.train_end = '2015-13-01'"]),
         ({"datasets__train_end": "2016-01-01"}, ["datasets", "before validation_end"]),
-        ({"single_agent__batch_size": 1000}, ["single_agent", "must divide"]),
+        ({"ppo__batch_size": 1000}, ["ppo", "must divide"]),
+        ({"sac__steps_per_update": 48}, ["sac", "must be a divisor or a multiple of n_envs 64"]),
+        ({"td3__buffer_size": 63}, ["td3", "buffer_size 63 must be at least n_envs 64"]),
+        ({"ppo__extractor": "gru"}, ["ppo.extractor = 'gru'", "'lstm' or 'attention'"]),
     ],
 )
 def test_a_wrong_value_is_one_line_with_file_key_value_and_meaning(tmp_path, change, parts):

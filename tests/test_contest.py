@@ -11,7 +11,6 @@ from hftlib.agents.catalogue import (
     classical_takers,
     make_stoikov,
 )
-from hftlib.agents.online import save_weights
 from hftlib.agents.rollout import play_market, risk_adjusted_profit
 from hftlib.agents.teams import (
     as_team,
@@ -113,7 +112,7 @@ def test_a_team_of_a_scene_of_numpy_s_numbers_loads_where_they_are_python_s(trai
 
 
 def test_weights_that_do_not_say_where_they_were_trained_are_refused(trained, tmp_path):
-    save_weights(tmp_path / "team.npz", trained.weights)
+    np.savez(tmp_path / "team.npz", allow_pickle=False, **trained.weights)
     with pytest.raises(ValueError, match=r"team\.npz does not say .*; write it by save_team\(\)"):
         load_team(tmp_path / "team.npz", SCENE.build(1))
 

@@ -28,6 +28,14 @@ TINY_BUDGET = {
     "response_steps": 80,
     "n_evaluations": 2,
 }
+TINY_REPLAY = {
+    "total_steps": 320,
+    "control_steps": 160,
+    "n_envs": 16,
+    "batch_size": 32,
+    "n_warmup_steps": 64,
+    "n_evaluations": 2,
+}
 TINY = {
     "simulation": {"n_sessions": 4, "session_minutes": 3, "n_bootstrap": 20},
     "features": {"n_bootstrap": 20, "horizons_bars": [1], "horizons_snapshots": [1]},
@@ -36,17 +44,18 @@ TINY = {
         "book_dev_end": "2024-01-03",
         "book_val_end": "2024-01-04",
     },
-    "single_agent": {
-        "n_seeds": 2,
+    "single_agent": {"n_seeds": 2, "n_control_seeds": 2, "n_control_worlds": 2},
+    "ppo": {
         "total_steps": 2_048,
         "n_envs": 16,
         "n_steps": 32,
         "batch_size": 256,
         "n_epochs": 1,
         "n_evaluations": 2,
-        "n_control_seeds": 2,
         "control_steps": 1_024,
     },
+    "sac": TINY_REPLAY,
+    "td3": TINY_REPLAY,
     "market": {"episode_steps": 20},
     "environments": {"n_paths": 50, "n_worlds": 4},
     "multi_agent": {

@@ -211,6 +211,6 @@ def test_outputs_persist_so_that_a_failure_leaves_the_earlier_ones(name):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_each_params_section_belongs_to_a_notebook_or_is_shared(name):
-    shared = {"base", "costs", "trading", "mappo", "maddpg"}
+    shared = {"base", "costs", "trading", "ppo", "sac", "td3", "mappo", "maddpg"}
     shared |= {"market", "market_risk", "market_reward", "maker", "executor", "taker"}
     assert set(Params.model_fields) == shared | {stage for stage in RUNS if stage != "source"}

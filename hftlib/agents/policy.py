@@ -107,6 +107,8 @@ def play(policy: Policy, panel: BarPanel, rules: TradingRules, n_copies: int = 1
     record = {name: np.zeros((n_bars, env.num_envs), dtype=info[name].dtype) for name in fields}
     for name in ("row", "equity"):
         record[name][0] = info[name]
+    if isinstance(policy, StatefulPolicy):
+        policy.begin(env.num_envs)
     running = np.ones(env.num_envs, dtype=bool)
     for t in range(1, n_bars):
         observations, _, terminated, truncated, info = env.step(policy.act(observations))

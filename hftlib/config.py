@@ -43,6 +43,7 @@ from hftlib.sections import (
     Simulation,
     SingleAgent,
     Trading,
+    Tuning,
 )
 
 PARAMS_FILE = "params.yaml"
@@ -74,6 +75,7 @@ class Params(Section):
     multi_agent: MultiAgent
     mappo: MAPPO
     maddpg: MADDPG
+    tuning: Tuning
     backtest: Backtest
     figures: Figures
 

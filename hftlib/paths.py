@@ -143,6 +143,11 @@ class Paths:
         return self.root / "reports/index.html"
 
     @property
+    def trials(self) -> Path:
+        """One row a trial of the search for hyper-parameters."""
+        return self.root / "data/results/trials.parquet"
+
+    @property
     def tracking(self) -> Path:
         """Folder: MLflow's runs and models. A record only: no stage reads it."""
         return self.root / "mlruns"

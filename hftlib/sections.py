@@ -339,6 +339,40 @@ class TD3(OffPolicy):
     target_noise_clip: Annotated[Number, Field(ge=0)] = Field(description="bound of that noise")
 
 
+class Tuning(Section):
+    method: Literal["random", "tpe"] = Field(description="how the next trial is chosen")
+    n_trials: Annotated[Integer, Field(ge=4)] = Field(description="trials of the study")
+    n_startup: Annotated[Integer, Field(ge=1)] = Field(
+        description="random trials before TPE models the space"
+    )
+    prune_after: Annotated[Integer, Field(ge=1)] = Field(
+        description="finished trials before the first may be given up early"
+    )
+    n_seeds: Annotated[Integer, Field(ge=1)] = Field(description="trainings of a trial")
+    total_steps: Annotated[Integer, Field(ge=1)] = Field(
+        description="environment steps of one of them"
+    )
+    n_fresh_seeds: Annotated[Integer, Field(ge=2)] = Field(
+        description="trainings of the best and of the present parameters at the end"
+    )
+    learning_rate: tuple[Annotated[Number, Field(gt=0)], Annotated[Number, Field(gt=0)]] = Field(
+        description="lowest and highest Adam step size tried"
+    )
+    entropy_weight: tuple[Annotated[Number, Field(ge=0)], Annotated[Number, Field(ge=0)]] = Field(
+        description="lowest and highest entropy bonus tried"
+    )
+    gamma: Annotated[tuple[Annotated[Number, Field(gt=0, le=1)], ...], Distinct] = Field(
+        min_length=1, description="discounts a bar that are tried"
+    )
+    hidden: Annotated[tuple[tuple[Annotated[Integer, Field(ge=1)], ...], ...], Distinct] = Field(
+        min_length=1, description="hidden layers that are tried"
+    )
+    n_bootstrap: Annotated[Integer, Field(ge=10)] = Field(
+        description="draws of trials behind the intervals of the importance"
+    )
+    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(description="level of the intervals")
+
+
 class Backtest(Section):
     n_random: Annotated[Integer, Field(ge=2)] = Field(description="copies of the random trader")
     n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(

@@ -8,7 +8,7 @@ from hftlib.plots import CYCLE, thin
 
 
 def episode_figure(prices: pd.DataFrame, weights: pd.DataFrame, equity: pd.Series) -> go.Figure:
-    """Price, position, equity and drawdown of an episode, one below the other.
+    """Price, exposure, equity (currency) and drawdown of an episode, one below the other.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def episode_figure(prices: pd.DataFrame, weights: pd.DataFrame, equity: pd.Serie
     is_portfolio = prices.shape[1] > 1
     shown = prices / prices.iloc[0] if is_portfolio else prices
     titles = [
-        "close / first close" if is_portfolio else "close",
-        "share of equity",
-        "equity, currency",
+        "close / first" if is_portfolio else "close",
+        "exposure, share",
+        "equity",
         "drawdown",
     ]
     figure = make_subplots(4, 1, shared_xaxes=True, vertical_spacing=0.04)
@@ -57,6 +57,7 @@ def episode_figure(prices: pd.DataFrame, weights: pd.DataFrame, equity: pd.Serie
             y=account[column],
             line={"color": "#000000", "width": 1.5},
             fill="tozeroy" if column == "drawdown" else None,
+            fillcolor="rgba(0,0,0,0.1)",
             name=column,
             showlegend=False,
             row=row,

@@ -55,7 +55,10 @@ class Accounts:
         self._terms = np.zeros((n_envs, N_TERMS))
         self._targets = np.zeros(self.n_assets)
         self._actions = np.zeros((n_envs, self.n_assets))
-        self._fixed = (self.settings, self.features, self.bars, self.offsets)
+        self._asked = self._actions.reshape((n_envs, *(self.action_space.shape or ())))  # a view
+        # one symbol: a tuple, whose length the compiler knows, makes its own, faster kernel
+        offsets = self.offsets if rules.is_portfolio else (0,)
+        self._fixed = (self.settings, self.features, self.bars, offsets)
         window = rules.window_bars * panel.n_features
         self.n_inputs = self.n_assets * (window + 2) + rules.shows_drawdown
         self.first, self.last = segments[:, 0] + rules.window_bars - 1, segments[:, 1] - 1
@@ -147,7 +150,7 @@ class Accounts:
 
     def step(self, actions: npt.ArrayLike) -> tuple[Observation, int]:
         """Move by one bar; observations, and -1 or the place of the first bad action."""
-        self._actions.reshape(np.shape(actions))[...] = actions  # a view
+        self._asked[...] = actions
         out = np.empty((len(self.records), self.n_inputs), dtype=np.float32)
         bad: int = kernel.step(
             *self._fixed,

@@ -43,9 +43,10 @@ def _observe(rules, features, bars, offsets, account, units, i, out):  # type: i
     n = rules.n_window
     n_assets = len(offsets)
     for a in range(n_assets):
-        start = (row + offsets[a] + 1) * rules.n_features - n
-        for k in range(n):
-            out[i, a * n + k] = features[start + k]
+        start = np.uintp((row + offsets[a] + 1) * rules.n_features - n)
+        to = np.uintp(a * n)
+        for k in range(np.uintp(n)):  # unsigned: an index that may be negative slows the copy
+            out[i, to + k] = features[start + k]
     at = n_assets * n
     if rules.shows_drawdown:
         out[i, at] = min(1.0 - account.equity / account.peak, EXPOSURE_LIMIT)

@@ -25,6 +25,10 @@ from hftlib.envs.bar_state import EMPTY, RUNNING, TIME
 from hftlib.envs.trading_rules import TradingRules
 
 HOLD, BUY, SELL = 0, 1, 2
+MOVES = (HOLD, BUY, SELL)
+REPORTED = (
+    "row", "equity", "position", "exposure", "traded", "paid", "financing", "end", "reward",
+)  # fmt: skip
 POSITION_INDEX = -2  # of one symbol; the exposure closes the observation
 
 
@@ -95,6 +99,7 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         self._terms = rules.reward.terms
         self._has_plain_reward = rules.reward.kind == "simple"
         self._is_portfolio = rules.is_portfolio
+        self._reported = self._accounts.records[list(REPORTED)]  # a view
         self._is_running = False
 
     def reset(
@@ -123,7 +128,7 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         if not self._is_running:
             raise RuntimeError("the episode has ended or not begun; call reset() first")
         if self._is_single_choice:
-            if action not in (HOLD, BUY, SELL):
+            if action not in MOVES:
                 raise ValueError(f"action is {action!r}; expected 0 (hold), 1 (buy) or 2 (sell)")
         else:
             action = self._accounts.check_actions(np.asarray(action)[None], 1)[0]
@@ -168,18 +173,15 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
 
     def _report(self) -> tuple[float, dict[str, Any]]:
         """Reward and info of the last step."""
-        accounts = self._accounts
-        (
-            row, _, end, position, _,
-            _, _, _, equity, exposure, traded, paid, financing, reward,
-            *_,
-        ) = accounts.records.item(0)  # fmt: skip
+        row, equity, position, exposure, traded, paid, financing, end, reward = self._reported.item(
+            0
+        )
         if self._has_plain_reward:
             terms = {"growth": reward}
         else:
-            terms = dict(zip(self._terms, accounts.terms(), strict=False))
+            terms = dict(zip(self._terms, self._accounts.terms(), strict=False))
         if self._is_portfolio:
-            position = accounts.position()[0]
+            position = self._accounts.position()[0]
         return reward, {
             "row": row,
             "equity": equity,

@@ -8,11 +8,12 @@ Leybourne & Newbold (1997), Int. J. Forecasting 13(2), for small samples; Politi
 Romano (1994), JASA 89(428), through `arch`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from arch.bootstrap import StationaryBootstrap
 from scipy import stats
 
@@ -141,7 +142,104 @@ def find_ranks(mean: npt.ArrayLike, sd: npt.ArrayLike, outcome: npt.ArrayLike) -
     )
 
 
+def normal_margin(coverage: float) -> float:
+    """Half the width, in standard deviations, of a normal's central interval."""
+    return float(stats.norm.ppf((1 + coverage) / 2))
+
+
 def calibration_curve(ranks: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
     """Share of ranks at or below each level, shape (n_levels,); the diagonal if calibrated."""
     ordered = np.sort(np.asarray(ranks, dtype=np.float64))
     return np.searchsorted(ordered, np.asarray(levels), side="right") / len(ordered)
+
+
+def score_forecasts(
+    forecasts: Mapping[str, FloatArray],
+    outcome: FloatArray,
+    baseline: str,
+    *,
+    n_bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Every model's measures on the same days.
+
+    Parameters
+    ----------
+    forecasts : mapping of name to array of shape (n_days,)
+        Finite, one step ahead.
+    outcome : array of shape (n_days,)
+    baseline : str
+        A key of `forecasts`; the skill is over it, and the test against it.
+
+    Returns
+    -------
+    frame with columns model, measure, value, low, high, p
+        Measures are correlation, r_squared (over the outcomes' own mean) and skill; p is that of
+        `compare_losses` on squared errors, beside the skill, and nan elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If the baseline is unknown, or a forecast or outcome is not finite.
+    """
+    if baseline not in forecasts:
+        raise ValueError(f"baseline {baseline!r} is not among {', '.join(forecasts)}")
+    settings = {"n_bootstrap": n_bootstrap, "confidence": confidence, "seed": seed}
+    rows = []
+    for name, values in forecasts.items():
+        if not (np.isfinite(values) & np.isfinite(outcome)).all():
+            raise ValueError(f"{name}: a forecast or an outcome is not finite; leave out such days")
+        rival = forecasts[baseline]
+        p = compare_losses((values - outcome) ** 2, (rival - outcome) ** 2).p_value
+        for measure, found, chance in (
+            ("correlation", estimate(correlate, values, outcome, **settings), np.nan),
+            ("r_squared", estimate(_r_squared, values, outcome, **settings), np.nan),
+            ("skill", estimate(find_skill, values, outcome, rival, **settings), p),
+        ):
+            rows.append((name, measure, found.value, found.low, found.high, chance))
+    return pd.DataFrame(rows, columns=["model", "measure", "value", "low", "high", "p"])
+
+
+def summarise_forecasts(
+    scores: pd.DataFrame,
+    coverage: Mapping[str, float],
+    returns: Mapping[str, Estimate],
+    shuffled: Mapping[str, Estimate],
+    level: float,
+) -> dict[str, Any]:
+    """What `reports/metrics/forecaster.json` holds, by symbol; None where a number is nan.
+
+    Parameters
+    ----------
+    scores : frame as from `score_forecasts`, with a column symbol
+        Of log variance, against "har"; ours is "forecaster".
+    coverage : mapping of symbol to the share of log variances inside their intervals
+    returns, shuffled : mapping of symbol to correlation
+        With the next return; of a forecaster of shuffled outcomes with these.
+    level : float
+        Coverage asked for; names the entry, as in `coverage_90`.
+    """
+    found = scores.set_index(["symbol", "model", "measure"])
+    summary: dict[str, Any] = {}
+    for symbol in coverage:
+        summary[symbol] = {
+            "log_variance": {
+                "correlation": found.loc[(symbol, "forecaster", "correlation"), "value"],
+                "har_correlation": found.loc[(symbol, "har", "correlation"), "value"],
+                "dm_p": found.loc[(symbol, "forecaster", "skill"), "p"],
+            },
+            f"coverage_{100 * level:.0f}": float(coverage[symbol]),
+            "next_return": _name_correlation(returns[symbol]),
+            "shuffled": _name_correlation(shuffled[symbol]),
+        }
+    return summary
+
+
+def _name_correlation(found: Estimate) -> dict[str, float | None]:
+    entries = found.to_dict()
+    return {"correlation": entries["value"], "low": entries["low"], "high": entries["high"]}
+
+
+def _r_squared(forecast: FloatArray, outcome: FloatArray) -> float:
+    return find_skill(forecast, outcome, np.full(len(outcome), outcome.mean()))

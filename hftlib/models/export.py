@@ -4,7 +4,6 @@ onnxruntime needs no torch and answers a single window several times as fast.
 The graph takes any number of windows at a time.
 """
 
-import logging
 import warnings
 from pathlib import Path
 
@@ -28,26 +27,20 @@ def export_forecaster(path: Path, network: Forecaster | Ensemble, window: int) -
     first = network.members[0] if isinstance(network, Ensemble) else network
     n_channels = len(first.centre)  # type: ignore[arg-type]
     example = (torch.zeros(2, window, n_channels), torch.zeros(2, len(TERMS)))
-    batch = torch.export.Dim("n")
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), replace_file(path) as temporary:
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                network.eval(),
-                example,
-                temporary,
-                input_names=INPUTS,
-                output_names=Outputs._fields,
-                dynamic_shapes=({0: batch}, {0: batch}),
-                external_data=False,
-                dynamo=True,
-                verbose=False,
-            )
-    finally:
-        quiet.setLevel(level)
+    names = (*INPUTS, *Outputs._fields)
+    # The older exporter: .3 s rather than 7 s, and equal weights give equal bytes.
+    with warnings.catch_warnings(), replace_file(path) as temporary:
+        warnings.simplefilter("ignore")  # deprecation, and sizes that are constants here
+        torch.onnx.export(
+            network.eval(),
+            example,
+            temporary,
+            input_names=INPUTS,
+            output_names=Outputs._fields,
+            dynamic_axes={name: {0: "n"} for name in names},
+            external_data=False,
+            dynamo=False,
+        )
 
 
 class ExportedForecaster:

@@ -75,6 +75,11 @@ def _train(
     return train_member(examples, task.fold, settings, own, scratch=scratch)
 
 
+def build_ensemble(members: Sequence[Member]) -> Ensemble:
+    """The networks of one fold together."""
+    return Ensemble([Forecaster.from_weights(member.weights) for member in members])
+
+
 def forecast_folds(
     examples: Examples, folds: Sequence[Fold], members: Sequence[Sequence[Member]], coverage: float
 ) -> Forecasts:
@@ -94,7 +99,7 @@ def forecast_folds(
     """
     tables, rows, attention, margins = [], [], [], []
     for fold, own in zip(folds, members, strict=True):
-        ensemble = Ensemble([Forecaster.from_weights(member.weights) for member in own])
+        ensemble = build_ensemble(own)
         judged = examples.between(fold.validation, is_known=True)
         seen = forecast_windows(ensemble, examples, judged)
         ends = examples.between(fold.test, is_known=False)

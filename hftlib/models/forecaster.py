@@ -215,6 +215,12 @@ def find_padding(length: int) -> int:
     return (n_out - 1) * STRIDE + KERNEL - length
 
 
+def find_ages(window: int, n_convolutions: int) -> list[int]:
+    """Bars from the newest bar that each state has read to the end of the window, oldest first."""
+    step = STRIDE**n_convolutions
+    return list(range(0, window, step))[::-1]
+
+
 def mix_deviations(means: Tensor, deviations: Tensor) -> Tensor:
     """Standard deviation of a mixture with equal shares; the first axis is the members'."""
     variance = deviations.square().mean(dim=0) + (means - means.mean(dim=0)).square().mean(dim=0)

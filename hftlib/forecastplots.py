@@ -190,12 +190,8 @@ def attention_figure(ts: pd.Series, attention: npt.ArrayLike, ages: Sequence[int
     )
     marker = {"color": OURS}
     mean = weights.mean().to_numpy()
-    figure.add_bar(
-        x=mean, y=names, orientation="h", marker=marker, showlegend=False, row=1, col=2
-    )
-    figure.add_vline(
-        x=1 / len(ages), line={"color": "#5b6876", "dash": "dot"}, row=1, col=2
-    )
+    figure.add_bar(x=mean, y=names, orientation="h", marker=marker, showlegend=False, row=1, col=2)
+    figure.add_vline(x=1 / len(ages), line={"color": "#5b6876", "dash": "dot"}, row=1, col=2)
     figure.update_yaxes(title="age of the state, bars", type="category", col=1)
     figure.update_xaxes(title="time, UTC, weekly means", col=1)
     figure.update_xaxes(title="mean weight", rangemode="tozero", col=2)

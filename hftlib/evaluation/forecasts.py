@@ -137,9 +137,7 @@ def find_coverage(low: FloatArray, high: FloatArray, outcome: FloatArray) -> flo
 
 def find_ranks(mean: npt.ArrayLike, sd: npt.ArrayLike, outcome: npt.ArrayLike) -> FloatArray:
     """Probability integral transform under normal forecasts, shape (n_days,): uniform if right."""
-    return np.asarray(
-        stats.norm.cdf(np.subtract(outcome, mean) / np.asarray(sd)), dtype=np.float64
-    )
+    return np.asarray(stats.norm.cdf(np.subtract(outcome, mean) / np.asarray(sd)), dtype=np.float64)
 
 
 def normal_margin(coverage: float) -> float:

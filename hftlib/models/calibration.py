@@ -31,7 +31,8 @@ def fit_margin(
     ValueError
         If there are too few outcomes for the coverage: n of them allow up to n / (n + 1).
     """
-    scores = np.sort(np.abs(np.subtract(outcome, mean)) / np.asarray(sd))
+    centre, scale, seen = (np.asarray(values, dtype=np.float64) for values in (mean, sd, outcome))
+    scores = np.sort(np.abs(seen - centre) / scale)
     rank = math.ceil((len(scores) + 1) * coverage)
     if not 0 < coverage < 1 or rank > len(scores):
         raise ValueError(

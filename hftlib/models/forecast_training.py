@@ -163,12 +163,7 @@ class _Run:
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.max_gradient)
-            if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                step = (self.epoch - 1) * n_batches + number
-                raise FloatingPointError(
-                    f"training diverged: loss {loss.item()}, gradient {norm.item()} at step {step} "
-                    f"(epoch {self.epoch}); lower learning_rate. Last good checkpoint: {self.path}"
-                )
+            self.check(loss.item(), norm.item(), (self.epoch - 1) * n_batches + number)
             self.optimizer.step()
 
     def judge(self) -> None:
@@ -178,12 +173,22 @@ class _Run:
             outcomes = torch.from_numpy(self.examples.outcomes[rows].astype(np.float32))
             loss = find_loss(outputs, outcomes, self.settings.return_weight).item()
             mse = (outputs.variance_mean - outcomes[:, 0]).square().mean().item()
+            self.check(loss, 0.0, self.epoch * -(-len(self.train) // self.settings.batch_size))
             self.curve.append(CurvePoint(self.epoch, split, loss, mse))
         if self.curve[-1].loss < self.best_loss:
             self.best_loss, self.best_epoch = self.curve[-1].loss, self.epoch
             self.best = self.network.export_weights()
 
+    def check(self, loss: float, gradient: float, step: int) -> None:
+        """Stop a training that has diverged."""
+        if not np.isfinite([loss, gradient]).all():
+            raise FloatingPointError(
+                f"training diverged: loss {loss}, gradient {gradient} at step {step} "
+                f"(epoch {self.epoch}); lower learning_rate. Last good checkpoint: {self.path}"
+            )
+
     def save(self, path: Path) -> None:
+        """Write the checkpoint."""
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -196,6 +201,7 @@ class _Run:
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
+        """Go on from the checkpoint."""
         state = torch.load(path, weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -206,9 +212,7 @@ class _Run:
         logger.info("resumed after epoch %d", self.epoch)
 
 
-def forecast_windows(
-    network: Forecaster | Ensemble, examples: Examples, ends: IntArray
-) -> Outputs:
+def forecast_windows(network: Forecaster | Ensemble, examples: Examples, ends: IntArray) -> Outputs:
     """Forecasts of the windows that end at these rows, without gradients."""
     parts = []
     with torch.no_grad():
@@ -218,9 +222,7 @@ def forecast_windows(
     return Outputs(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
-def _fingerprint(
-    examples: Examples, fold: Fold, settings: ForecasterSettings, seed: int
-) -> str:
+def _fingerprint(examples: Examples, fold: Fold, settings: ForecasterSettings, seed: int) -> str:
     """A name for one training: its data, fold, settings and the code that runs it."""
     digest = hashlib.sha256()
     for array in (examples.values, examples.terms, examples.outcomes, examples.ends, examples.time):

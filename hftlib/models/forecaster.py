@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy, pad
+from torch.nn.functional import pad
 
 from hftlib.features.scaling import CLIP
 from hftlib.models.examples import TERMS
@@ -29,6 +29,7 @@ from hftlib.paths import replace_file
 Weights = dict[str, npt.NDArray[np.float32]]
 KERNEL = 3
 STRIDE = 2
+SMALLEST_CHANCE = 1e-7  # of a direction; its logarithm stays finite
 LOG_SD_BOUND = 3.0  # a standard deviation stays within a factor of 20 of where it starts
 
 
@@ -202,8 +203,9 @@ def find_loss(outputs: Outputs, outcomes: Tensor, return_weight: float) -> Tenso
     Normal densities for log variance and return (constants left out), a coin for direction.
     """
     variance, change = outcomes[:, 0], outcomes[:, 1]
-    up = binary_cross_entropy(outputs.up_probability, (change > 0).to(change.dtype))
-    price = _normal_loss(change, outputs.return_mean, outputs.return_sd) + up
+    chance = torch.where(change > 0, outputs.up_probability, 1 - outputs.up_probability)
+    coin = -chance.clamp(min=SMALLEST_CHANCE).log().mean()
+    price = _normal_loss(change, outputs.return_mean, outputs.return_sd) + coin
     return _normal_loss(variance, outputs.variance_mean, outputs.variance_sd) + (
         return_weight * price
     )

@@ -44,7 +44,7 @@ def test_garman_and_klass_estimate_the_variance_of_a_random_walk():
 
 
 def test_a_bar_that_does_not_move_has_no_log_variance():
-    bars = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), [5.0]))
+    bars = pd.DataFrame({"open": [5.0], "high": [5.0], "low": [5.0], "close": [5.0]})
     assert np.isnan(log_variance(bars)).all()
 
 

@@ -203,14 +203,26 @@ def test_members_and_folds_have_seeds_of_their_own():
     assert len(set(seeds)) == 4
 
 
-def test_margins_make_intervals_cover_the_validation_span():
+def test_margins_come_from_validation_and_from_days_forecast_before_it():
     examples = make_examples()
-    folds, members, made = run_folds(examples)
-    ends = examples.between(folds[0].validation, is_known=True)
-    outputs = forecast_training.forecast_windows(build_ensemble(members[0]), examples, ends)
-    error = np.abs(examples.outcomes[ends, 0] - outputs.variance_mean.numpy())
-    inside = error <= made.margins[0]["log_variance"] * outputs.variance_sd.numpy()
-    assert 0.9 <= inside.mean() <= 0.9 + 2 / len(ends)
+    folds = make_folds(n_folds=3)
+    members = forecast_folds.train_folds(examples, folds, TINY, n_members=1, seed=3)
+    made = forecast_folds.forecast_folds(examples, folds, members, 0.9)
+
+    def score(fold: int, ends: np.ndarray) -> np.ndarray:
+        network = build_ensemble(members[fold])
+        outputs = forecast_training.forecast_windows(network, examples, ends)
+        error = np.abs(examples.outcomes[ends, 0] - outputs.variance_mean.numpy())
+        return error / outputs.variance_sd.numpy()
+
+    scores = [score(2, examples.between(folds[2].validation, is_known=True))]
+    before = folds[0].test[0], folds[2].validation[0]
+    assert before[1] <= folds[0].test[1], "so that fold 0 alone forecast these days"
+    scores.append(score(0, examples.between(before, is_known=True)))
+    every = np.concatenate(scores)
+    assert len(every) > len(scores[0]) > 0
+    margin = made.margins[2]["log_variance"]
+    assert 0.9 <= (every <= margin * (1 + 1e-6)).mean() <= 0.9 + 2 / len(every)
 
 
 def test_a_fold_without_windows_is_refused_with_its_number():

@@ -46,10 +46,8 @@ def draw(n: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 def test_before_training_it_is_the_least_squares_fit_of_the_skip():
     rng = np.random.default_rng(0)
     terms = rng.normal(size=(300, len(TERMS)))
-    outcomes = np.column_stack(
-        [terms @ rng.normal(size=6) - 9 + rng.normal(size=300), 0.01 * terms]
-    )
-    outcomes = outcomes[:, :2]
+    variance = terms @ rng.normal(size=6) - 9 + rng.normal(size=300)
+    outcomes = np.column_stack([variance, rng.normal(0, 0.01, 300)])
     network = make_forecaster(N_CHANNELS, (6, 7), 5, torch.Generator().manual_seed(0))
     start_from_data(network, np.zeros(N_CHANNELS), np.ones(N_CHANNELS), terms, outcomes)
     windows, _ = draw(300)
@@ -159,9 +157,8 @@ def test_saved_weights_come_back_as_the_same_network_and_give_the_same_bytes(tmp
         save_weights(tmp_path / name, network.export_weights())
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     with torch.no_grad():
-        for a, b in zip(
-            network(*inputs), load_forecaster(tmp_path / "one.npz")(*inputs), strict=True
-        ):
+        found = load_forecaster(tmp_path / "one.npz")(*inputs)
+        for a, b in zip(network(*inputs), found, strict=True):
             assert torch.equal(a, b)
 
 
@@ -202,9 +199,9 @@ def test_windows_of_other_features_are_refused_by_the_exported_forecaster(tmp_pa
 
 def test_a_margin_is_the_score_of_its_rank_by_hand():
     # nine scores 1..9: ceil(10 * .8) = 8th smallest
-    outcome = np.array([1, -2, 3, -4, 5, -6, 7, -8, 9.0])
-    assert fit_margin(np.zeros(9), np.ones(9), outcome, 0.8) == 8
-    assert fit_margin(np.ones(9), np.full(9, 2.0), 1 + outcome, 0.8) == 4
+    scores = np.array([3, 1, 2, 9, 8, 7, 4, 5, 6.0])
+    assert fit_margin(scores, 0.8) == 8
+    assert fit_margin(scores, 0.81) == 9
 
 
 def test_margins_cover_new_outcomes_as_often_as_asked_whatever_the_density():
@@ -213,7 +210,7 @@ def test_margins_cover_new_outcomes_as_often_as_asked_whatever_the_density():
     for _ in range(400):
         sd = rng.uniform(0.5, 3, 150)
         outcome = sd * rng.standard_t(2, 150)  # heavy tails, far from the normal that is assumed
-        width = fit_margin(np.zeros(100), sd[:100], outcome[:100], 0.9)
+        width = fit_margin(np.abs(outcome[:100]) / sd[:100], 0.9)
         hits.append(np.abs(outcome[100:]) <= width * sd[100:])
     # exactly between .9 and .9 + 1 / 101; standard error of the mean .0017
     assert 0.895 < np.mean(hits) < 0.916
@@ -221,4 +218,6 @@ def test_margins_cover_new_outcomes_as_often_as_asked_whatever_the_density():
 
 def test_too_few_outcomes_for_the_coverage_are_refused():
     with pytest.raises(ValueError, match=r"coverage 0.9 from 8 outcomes.*at most 0.889"):
-        fit_margin(np.zeros(8), np.ones(8), np.arange(8.0), 0.9)
+        fit_margin(np.arange(8.0), 0.9)
+    with pytest.raises(ValueError, match="a score is not finite"):
+        fit_margin(np.array([1.0, np.nan] * 10), 0.9)

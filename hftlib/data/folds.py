@@ -8,6 +8,7 @@ purge (no label reaches over it) and the embargo (dependence that decays).
 Source: López de Prado (2018), Advances in Financial Machine Learning, ch. 7 and 12.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from hftlib.data.splits import SplitError
@@ -69,7 +70,7 @@ def walk_forward(
         )
     edges = [first_test + k * (n_times - first_test) // n_folds for k in range(n_folds + 1)]
     folds = []
-    for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (start, stop) in enumerate(pairwise(edges)):
         validation = (start - gap - validation_bars, start - gap)
         folds.append(Fold(number, (0, validation[0] - gap), validation, (start, stop)))
     return folds

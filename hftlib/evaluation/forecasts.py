@@ -183,7 +183,7 @@ def score_forecasts(
     """
     if baseline not in forecasts:
         raise ValueError(f"baseline {baseline!r} is not among {', '.join(forecasts)}")
-    settings = {"n_bootstrap": n_bootstrap, "confidence": confidence, "seed": seed}
+    settings: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "seed": seed}
     rows = []
     for name, values in forecasts.items():
         if not (np.isfinite(values) & np.isfinite(outcome)).all():

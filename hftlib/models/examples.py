@@ -147,10 +147,11 @@ def _read_symbol(
     whole = np.arange(len(usable)) - np.maximum.accumulate(broken) >= window
     if not whole.any():
         names = [*TERMS, *features.columns]
-        rare = int(np.isfinite(values).sum(axis=0).argmin())
+        counts = np.isfinite(values).sum(axis=0)
+        rare = int(counts.argmin())
         raise ExampleError(
             f"{bars['symbol'].iloc[0]}: none of {len(bars)} bars ends a window of {window} whole "
-            f"rows; {names[rare]} has the fewest values, {int(np.isfinite(values[:, rare]).sum())}. "
+            f"rows; {names[rare]} has the fewest values, {counts[rare]}. "
             f"Give more than {window + HAR_DAYS[-1]} bars, prices that move, and features that "
             "the symbol has"
         )

@@ -15,15 +15,17 @@ import pandas as pd
 from hftlib.compute import derive_seed, map_parallel
 from hftlib.data.folds import Fold
 from hftlib.models.calibration import fit_margin
-from hftlib.models.examples import Examples, FloatArray
+from hftlib.models.examples import Examples, FloatArray, IntArray
 from hftlib.models.forecast_training import (
     ForecasterSettings,
     Member,
     forecast_windows,
     train_member,
 )
-from hftlib.models.forecaster import Ensemble, Forecaster
+from hftlib.models.forecaster import Ensemble, Forecaster, Outputs
 from hftlib.schema import FORECASTS, validate
+
+TARGETS = ("log_variance", "next_return")  # in the order of the outcomes and of `Outputs`
 
 
 class Task(NamedTuple):
@@ -37,7 +39,7 @@ class Forecasts(NamedTuple):
     """What the ensembles of all folds say of the rows after the first test span began."""
 
     table: pd.DataFrame  # as `schema.FORECASTS`, one row a forecast
-    rows: np.ndarray[tuple[int], np.dtype[np.int64]]  # rows of the examples, in the same order
+    rows: IntArray  # rows of the examples, in the same order
     attention: FloatArray  # (n_forecasts, n_states), mean over members
     margins: list[dict[str, float]]  # by fold: half widths of the intervals, in sd
 
@@ -90,7 +92,8 @@ def forecast_folds(
     members : sequences of Member
         As from `train_folds`.
     coverage : float
-        Of the intervals from low to high, calibrated on each fold's validation span.
+        Of the intervals from low to high. They are calibrated on errors of the fold's own
+        ensemble on its validation span, and of earlier folds on the days they tested before it.
 
     Returns
     -------
@@ -98,6 +101,7 @@ def forecast_folds(
         Rows without a known outcome have forecasts too: the newest bar of each symbol.
     """
     tables, rows, attention, margins = [], [], [], []
+    past: dict[str, list[tuple[IntArray, FloatArray]]] = {name: [] for name in TARGETS}
     for fold, own in zip(folds, members, strict=True):
         ensemble = build_ensemble(own)
         judged = examples.between(fold.validation, is_known=True)
@@ -110,12 +114,15 @@ def forecast_folds(
             "fold": fold.number,
         }
         widths = {}
-        for name, k, old, new in (
-            ("log_variance", 0, seen[:2], made[:2]),
-            ("next_return", 1, seen[2:4], made[2:4]),
-        ):
-            widths[name] = fit_margin(*old, examples.outcomes[judged, k], coverage)
-            mean, sd = (values.numpy().astype(np.float64) for values in new)
+        for k, name in enumerate(TARGETS):
+            before = [
+                scores[(examples.time[rows_before] < fold.validation[0]) & np.isfinite(scores)]
+                for rows_before, scores in past[name]
+            ]
+            known = _score(seen, k, examples.outcomes[judged, k])
+            widths[name] = fit_margin(np.concatenate([*before, known]), coverage)
+            mean, sd = (values.numpy().astype(np.float64) for values in made[2 * k : 2 * k + 2])
+            past[name].append((ends, _score(made, k, examples.outcomes[ends, k])))
             columns[f"{name}_mean"], columns[f"{name}_sd"] = mean, sd
             columns[f"{name}_low"] = mean - widths[name] * sd
             columns[f"{name}_high"] = mean + widths[name] * sd
@@ -130,3 +137,9 @@ def forecast_folds(
     return Forecasts(
         validate(table, FORECASTS), every[order], np.concatenate(attention)[order], margins
     )
+
+
+def _score(outputs: Outputs, k: int, outcome: FloatArray) -> FloatArray:
+    """Errors of target k in standard deviations, without a sign."""
+    mean, sd = (values.numpy().astype(np.float64) for values in outputs[2 * k : 2 * k + 2])
+    return np.asarray(np.abs(outcome - mean) / sd)

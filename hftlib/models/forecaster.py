@@ -4,8 +4,8 @@ A window of bars goes through three convolutions that halve its length and an
 LSTM; attention weighs the LSTM's states. Heads give mean and standard deviation
 of the next bar's log variance and log return, and the probability that it
 rises. HAR's terms and those of leverage skip all of it: the network starts as
-their least-squares fit and learns what that leaves. Inputs are scaled inside, so that saved weights and
-an exported file are all that a forecast needs.
+their least-squares fit and learns what that leaves. Inputs are scaled inside, so
+that saved weights or an exported file are all that a forecast needs.
 
 Source: Corsi (2009), J. Financial Econometrics 7(2), for HAR; Nix & Weigend (1994),
 ICNN, for the heads; Lakshminarayanan et al. (2017), NeurIPS, for the ensemble.
@@ -13,6 +13,7 @@ ICNN, for the heads; Lakshminarayanan et al. (2017), NeurIPS, for the ensemble.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -56,7 +57,7 @@ class Forecaster(nn.Module):
         sizes = [n_channels, *filters]
         self.convolutions = nn.ModuleList(
             nn.utils.skip_init(nn.Conv1d, n_in, n_out, KERNEL, stride=STRIDE)
-            for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True)
+            for n_in, n_out in pairwise(sizes)
         )
         self.lstm = nn.LSTM(filters[-1], n_hidden, batch_first=True, device="meta").to_empty(
             device="cpu"
@@ -156,7 +157,7 @@ class Ensemble(nn.Module):
 def make_forecaster(
     n_channels: int, filters: Sequence[int], n_hidden: int, generator: torch.Generator
 ) -> Forecaster:
-    """A forecaster with weights from the generator; its heads are 0, so the skip forecasts alone."""
+    """A forecaster with weights from the generator; heads are 0, so that the skip acts alone."""
     network = Forecaster(n_channels, filters, n_hidden)
     for name, values in network.named_parameters():
         if values.ndim == 1 or name.startswith(("head", "skip")):

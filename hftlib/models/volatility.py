@@ -53,7 +53,9 @@ def _har_leverage(examples: Examples, train: IntArray, rows: IntArray) -> FloatA
 
 def _linear(examples: Examples, train: IntArray, rows: IntArray) -> FloatArray:
     scaler = RobustScaler.fit(examples.values[train], examples.channels, allow_ties=True)
-    seen, asked = (scaler.transform(examples.values[some]) for some in (train, rows))
+    seen, asked = (
+        scaler.transform(examples.values[some]).astype(np.float64) for some in (train, rows)
+    )
     return _regress(seen, examples.outcomes[train, 0], asked, RIDGE)
 
 
@@ -123,7 +125,7 @@ def _regress(
 ) -> FloatArray:
     """Least squares with an intercept, which the penalty spares."""
     centre, level = inputs.mean(axis=0), outcomes.mean()
-    design = (inputs - centre).astype(np.float64)
+    design = inputs - centre
     gram = design.T @ design + ridge * len(design) * np.eye(design.shape[1])
     coefficients = np.linalg.lstsq(gram, design.T @ (outcomes - level))[0]
     return level + (asked - centre) @ coefficients

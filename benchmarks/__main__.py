@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.engine import measure_engine
+from benchmarks.forecaster import measure_forecaster
 from benchmarks.market import measure_batch, measure_preparation, measure_session
 from benchmarks.replay import measure_replay
 from benchmarks.timing import Result, compare_speeds, median_seconds, time_call
@@ -213,6 +214,7 @@ def main() -> None:
         lambda: [measure_ppo()],
         lambda: [measure_features()],
         lambda: [measure_bootstrap()],
+        measure_forecaster,
     ):
         results += measure()
         print(f"measured {results[-1].name}", flush=True)

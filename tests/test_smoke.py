@@ -36,6 +36,14 @@ TINY = {
         "book_dev_end": "2024-01-03",
         "book_val_end": "2024-01-04",
     },
+    "forecaster": {
+        "n_folds": 2,
+        "n_members": 2,
+        "filters": [4, 4],
+        "n_hidden": 4,
+        "max_epochs": 1,
+        "n_bootstrap": 20,
+    },
     "single_agent": {
         "n_seeds": 2,
         "total_steps": 2_048,
@@ -150,7 +158,7 @@ def test_hashes_in_the_reports_are_those_of_dvc(tree):
 def test_the_index_links_every_report_and_all_exist(tree):
     folder, _ = tree
     links = re.findall(r'<td><a href="([^"]+)"', (folder / "reports/index.html").read_text())
-    assert len(links) == 10
+    assert len(links) == 11
     for link in links:
         assert (folder / "reports" / link).is_file()
 

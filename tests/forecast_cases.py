@@ -11,7 +11,15 @@ from hftlib.models.forecast_training import ForecasterSettings
 
 SYMBOLS = ("AAA", "BBB")
 WINDOW = 9
-SETTINGS = ForecasterSettings(filters=(4, 5), n_hidden=6, batch_size=64, max_epochs=3, patience=3)
+SETTINGS = ForecasterSettings(
+    filters=(4, 5),
+    n_hidden=6,
+    dropout=0.3,
+    learning_rate=1e-3,
+    batch_size=64,
+    max_epochs=3,
+    patience=3,
+)
 
 
 def make_bars(n_bars: int = 400, seed: int = 0) -> pd.DataFrame:

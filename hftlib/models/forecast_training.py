@@ -37,17 +37,17 @@ BLOCK = 1_024  # windows of a forward pass without gradients
 
 @dataclass(frozen=True)
 class ForecasterSettings:
-    """Hyper-parameters; meanings and units in `forecast_sections.ForecasterSection`."""
+    """Hyper-parameters; meanings and units in `forecast_sections.Forecaster`."""
 
     filters: tuple[int, ...] = (64, 128, 256)
     n_hidden: int = 128
-    dropout: float = 0.3
+    dropout: float = 0.5
     return_weight: float = 0.1
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.1
     batch_size: int = 128
-    max_epochs: int = 12
-    patience: int = 3
+    max_epochs: int = 6
+    patience: int = 2
     max_gradient: float = 1.0
 
 
@@ -146,8 +146,14 @@ class _Run:
         scaler = RobustScaler.fit(examples.values[rows], examples.channels, allow_ties=True)
         known = examples.terms[train], examples.outcomes[train]
         start_from_data(self.network, scaler.median, scaler.iqr, *known)
+        # Decay pulls to 0: right for the network, wrong for the skip's coefficients and for biases.
+        named = list(self.network.named_parameters())
+        spared = [v for name, v in named if name.startswith("skip") or v.ndim == 1]
+        decayed = [v for name, v in named if not (name.startswith("skip") or v.ndim == 1)]
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared}],
+            lr=settings.learning_rate,
+            weight_decay=0.0,
         )
         self.epoch, self.best_epoch, self.curve = 0, 0, list[CurvePoint]()
         self.best, self.best_loss = Weights(), np.inf

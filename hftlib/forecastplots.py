@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from hftlib.plots import CYCLE, band, thin
 
+ABOVE_TITLES = {"legend": {"y": 1.1}, "margin": {"t": 84}}  # of the panels
 OURS, OTHERS, OUTCOME = CYCLE[0], CYCLE[6], "#1d2733"
 
 
@@ -66,6 +67,7 @@ def learning_figure(curves: pd.DataFrame) -> go.Figure:
             )
     figure.update_xaxes(title="epochs", rangemode="tozero")
     figure.update_yaxes(title="loss less that of the linear skip, nats", col=1)
+    figure.update_layout(ABOVE_TITLES)
     return figure
 
 
@@ -158,6 +160,7 @@ def calibration_figure(
             )
     figure.update_xaxes(title="quantile of the forecast", range=[0, 1])
     figure.update_yaxes(title="share of outcomes below it", range=[0, 1], col=1)
+    figure.update_layout(ABOVE_TITLES)
     return figure
 
 

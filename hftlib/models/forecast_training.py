@@ -150,11 +150,11 @@ class _Run:
         named = list(self.network.named_parameters())
         spared = [v for name, v in named if name.startswith("skip") or v.ndim == 1]
         decayed = [v for name, v in named if not (name.startswith("skip") or v.ndim == 1)]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": spared}],
-            lr=settings.learning_rate,
-            weight_decay=0.0,
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": settings.weight_decay},
+            {"params": spared, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.epoch, self.best_epoch, self.curve = 0, 0, list[CurvePoint]()
         self.best, self.best_loss = Weights(), np.inf
         self.judge()

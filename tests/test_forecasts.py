@@ -111,11 +111,6 @@ def test_bootstrap_intervals_hold_the_correlation_as_often_as_they_say():
     assert 0.8 < np.mean(hits) < 0.97  # standard error .027
 
 
-def test_coverage_counts_both_bounds():
-    low, high = np.zeros(4), np.ones(4)
-    assert judge.find_coverage(low, high, np.array([0.0, 1.0, 1.1, -0.1])) == 0.5
-
-
 def test_ranks_of_a_right_forecast_are_uniform_and_its_calibration_the_diagonal():
     rng = np.random.default_rng(0)
     mean, sd = rng.normal(size=4_000), rng.uniform(0.5, 2, 4_000)

@@ -130,11 +130,6 @@ def estimate(
     return Estimate(point, float(low), float(high))
 
 
-def find_coverage(low: FloatArray, high: FloatArray, outcome: FloatArray) -> float:
-    """Share of the outcomes inside their intervals, bounds included."""
-    return float(((low <= outcome) & (outcome <= high)).mean())
-
-
 def find_ranks(mean: npt.ArrayLike, sd: npt.ArrayLike, outcome: npt.ArrayLike) -> FloatArray:
     """Probability integral transform under normal forecasts, shape (n_days,): uniform if right."""
     return np.asarray(stats.norm.cdf(np.subtract(outcome, mean) / np.asarray(sd)), dtype=np.float64)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from benchmarks.engine import measure_engine
 from benchmarks.features import make_bars, measure_features
+from benchmarks.forecaster import measure_forecaster
 from benchmarks.market import measure_batch, measure_preparation, measure_session
 from benchmarks.online import measure_online
 from benchmarks.replay import measure_replay
@@ -225,6 +226,7 @@ def main() -> None:
         measure_training,
         measure_features,
         lambda: [measure_bootstrap()],
+        measure_forecaster,
     ):
         results += measure()
         print(f"measured {results[-1].name}", flush=True)

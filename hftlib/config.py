@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from hftlib.forecast_sections import Forecaster
 from hftlib.market_sections import (
     MADDPG,
     MAPPO,
@@ -68,6 +69,7 @@ class Params(Section):
     executor: ExecutorRole
     taker: TakerRole
     environments: Environments
+    forecaster: Forecaster
     single_agent: SingleAgent
     ppo: PPO
     sac: SAC

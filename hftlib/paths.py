@@ -110,6 +110,11 @@ class Paths:
         return self.root / f"data/models/{algo}"
 
     @property
+    def forecasts(self) -> Path:
+        """Forecasts of every bar, out of fold."""
+        return self.root / "data/results/forecasts.parquet"
+
+    @property
     def rollouts(self) -> Path:
         """Every bar of every strategy on the test span."""
         return self.root / "data/results/rollouts.parquet"

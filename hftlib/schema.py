@@ -69,6 +69,24 @@ QUARANTINE = Schema(
     ),
 )
 
+FORECASTS = Schema(
+    "forecasts",
+    (
+        Column("symbol", "str", "instrument"),
+        Column("ts", UTC, "start of the bar at whose close the forecast is made"),
+        Column("fold", "int64", "whose networks made it; they saw earlier bars only"),
+        Column("log_variance_mean", "float64", "of the next bar's log Garman-Klass variance"),
+        Column("log_variance_sd", "float64", "its standard deviation"),
+        Column("log_variance_low", "float64", "lower bound of the calibrated interval"),
+        Column("log_variance_high", "float64", "upper bound"),
+        Column("next_return_mean", "float64", "of the next bar's log return, close to close"),
+        Column("next_return_sd", "float64", "its standard deviation"),
+        Column("next_return_low", "float64", "lower bound of the calibrated interval"),
+        Column("next_return_high", "float64", "upper bound"),
+        Column("up_probability", "float64", "that the next close is above this one"),
+    ),
+)
+
 EQUITY = Schema(
     "equity",
     (

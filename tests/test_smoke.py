@@ -44,6 +44,14 @@ TINY = {
         "book_dev_end": "2024-01-03",
         "book_val_end": "2024-01-04",
     },
+    "forecaster": {
+        "n_folds": 2,
+        "n_members": 2,
+        "filters": [4, 4],
+        "n_hidden": 4,
+        "max_epochs": 1,
+        "n_bootstrap": 20,
+    },
     "single_agent": {"n_seeds": 2, "n_control_seeds": 2, "n_control_worlds": 2},
     "ppo": {
         "total_steps": 2_048,
@@ -66,6 +74,15 @@ TINY = {
         "risk_aversions": [0.01],
         "decays": [0.4],
         "n_bootstrap": 20,
+    },
+    "tuning": {
+        "n_trials": 5,
+        "n_startup": 2,
+        "prune_after": 5,
+        "n_seeds": 1,
+        "total_steps": 512,
+        "n_fresh_seeds": 2,
+        "n_bootstrap": 10,
     },
     "mappo": {**TINY_BUDGET, "n_steps": 20, "n_epochs": 1},
     "maddpg": {**TINY_BUDGET, "n_warmup_steps": 40, "batch_size": 16},
@@ -159,7 +176,7 @@ def test_hashes_in_the_reports_are_those_of_dvc(tree):
 def test_the_index_links_every_report_and_all_exist(tree):
     folder, _ = tree
     links = re.findall(r'<td><a href="([^"]+)"', (folder / "reports/index.html").read_text())
-    assert len(links) == 10
+    assert len(links) == 11
     for link in links:
         assert (folder / "reports" / link).is_file()
 

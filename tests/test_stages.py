@@ -17,7 +17,12 @@ from tests.test_layers import imports, layer_of
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 RUNS = {name: stage for name, stage in STAGES.items() if name != "source"}
 # values of these are tracked as params
-UNTRACKED = {"hftlib.config", "hftlib.market_sections", "hftlib.sections"}
+UNTRACKED = {
+    "hftlib.config",
+    "hftlib.forecast_sections",
+    "hftlib.market_sections",
+    "hftlib.sections",
+}
 MATRIX = "${item.algo}"
 
 

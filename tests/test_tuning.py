@@ -149,6 +149,14 @@ def test_a_trial_of_a_worker_that_lives_is_left_to_it(tmp_path):
     assert len(seen) == len(set(seen)) == len(trials) == 3
 
 
+def test_progress_counts_the_trials_of_the_whole_study(tmp_path, capsys):
+    tune(parabola, search(n_trials=2), tmp_path / "a.db", {})
+    tune(parabola, search(n_trials=3), tmp_path / "a.db", {})
+    assert capsys.readouterr().out.splitlines() == [
+        f"tuning: {done} trials done" for done in ("1 of 2", "2 of 2", "3 of 3")
+    ]
+
+
 def test_a_study_can_be_made_longer(tmp_path):
     short = tune(parabola, search(n_trials=3), tmp_path / "a.db", {})
     long = tune(parabola, search(n_trials=6), tmp_path / "a.db", {})

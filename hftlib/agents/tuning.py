@@ -38,7 +38,8 @@ Report = Callable[[int, float], None]
 Objective = Callable[[dict[str, Any], Report], float]
 
 
-_TAKEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_TAKEN = (*_FINISHED, TrialState.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def tune(
     n_workers: int = 1,
     timeout_s: float = 60.0,
 ) -> pd.DataFrame:
-    """Fill the free slots of a study; a complete one is only read.
+    """Fill the free slots of a study, with a line per trial; a complete one is only read.
 
     Parameters
     ----------
@@ -235,6 +236,9 @@ def _work(
                 if trial is None:
                     return
                 _run_trial(study, trial, objective, search, hold)
+                with hold():
+                    n_done = len(study.get_trials(deepcopy=False, states=_FINISHED))
+                print(f"tuning: {n_done} of {search.n_slots} trials done", flush=True)  # noqa: T201
 
 
 def _take_slot(study: optuna.Study, search: Search, file: Path, token: str) -> optuna.Trial | None:

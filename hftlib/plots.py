@@ -21,6 +21,9 @@ from hftlib.paths import replace_file
 MAX_POINTS = 5_000  # a trace; more makes a report heavy and no picture better
 COLOURS = {
     "ppo": "#0072B2",
+    "sac": "#CC79A7",
+    "td3": "#56B4E9",
+    "ensemble": "#009E73",
     "buy_and_hold": "#D55E00",
     "random": "#999999",
     "do_nothing": "#000000",
@@ -260,21 +263,23 @@ def drawdown_figure(drawdowns: pd.DataFrame) -> go.Figure:
 
 
 def sweep_figure(sweep: pd.DataFrame, references: Mapping[str, float]) -> go.Figure:
-    """Annual return against the fee: every seed, their mean, and flat reference lines."""
-    table = 100 * sweep.pivot(index="fee_bps", columns="member", values="annual_return")
+    """Annual return against the fee: each strategy's mean and range, and flat reference lines."""
     figure = go.Figure()
-    for member in table:
-        line = {"color": COLOURS["ppo"], "width": 0.7}
-        figure.add_scatter(x=table.index, y=table[member], line=line, showlegend=False)
-    figure.add_scatter(
-        x=table.index,
-        y=table.mean(axis=1),
-        name="ppo, mean over seeds",
-        line={"color": COLOURS["ppo"], "width": 3},
-    )
+    for strategy, part in sweep.groupby("strategy", sort=False):
+        table = 100 * part.pivot(index="fee_bps", columns="member", values="annual_return")
+        name, colour = str(strategy), colour_of(str(strategy))
+        if table.shape[1] > 1:
+            band(figure, table.index, table.min(axis=1), table.max(axis=1), colour, name)
+        figure.add_scatter(
+            x=table.index,
+            y=table.mean(axis=1),
+            name=name.replace("_", " "),
+            line={"color": colour, "width": 3},
+        )
+    fees = [sweep["fee_bps"].min(), sweep["fee_bps"].max()]
     for name, value in references.items():
         figure.add_scatter(
-            x=[table.index[0], table.index[-1]],
+            x=fees,
             y=[100 * value] * 2,
             mode="lines",
             name=name.replace("_", " "),

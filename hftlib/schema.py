@@ -105,6 +105,7 @@ ROLLOUTS = Schema(
         Column("symbol", "str", "instrument"),
         Column("ts", UTC, "start of the bar whose close marks the equity"),
         Column("position", "int8", "-1 short, 0 flat, 1 long, after the bar's open"),
+        Column("exposure", "float64", "position at the close, signed share of equity"),
         Column("equity", "float64", "cash + units * close, currency"),
         Column("traded", "float64", "traded notional of the bar, currency"),
         Column("paid", "float64", "fee, half-spread and slippage of the bar, currency"),

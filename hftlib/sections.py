@@ -374,6 +374,9 @@ class Tuning(Section):
 
 
 class Backtest(Section):
+    ensemble_lookback_bars: Annotated[Integer, Field(ge=2)] = Field(
+        description="recent results on paper that the rolling ensemble weighs its members by, bars"
+    )
     n_random: Annotated[Integer, Field(ge=2)] = Field(description="copies of the random trader")
     n_bootstrap: Annotated[Integer, Field(ge=20)] = Field(
         description="stationary-bootstrap samples behind each interval"

@@ -104,7 +104,7 @@ def test_tables_hold_every_bar_of_every_account(strategies, panel, rules):
 
 
 def test_a_higher_fee_never_earns_more(panel, rules):
-    sweep = backtest.sweep_fees([BuyAndHold()], panel, rules, [0, 5, 50])
+    sweep = backtest.sweep_fees({"buy_and_hold": [BuyAndHold()]}, panel, rules, [0, 5, 50])
     assert sweep["annual_return"].is_monotonic_decreasing
 
 
@@ -138,7 +138,7 @@ def test_symbols_of_different_calendars_are_refused(strategies, panel):
     [(-np.inf, "at no fee tried"), (np.inf, "at every fee tried"), (7.5, "below a fee of 7.5 bp")],
 )
 def test_break_even_is_told_in_words_that_keep_the_two_infinities_apart(fee, words):
-    assert words in backtest.describe_break_even(fee, "buy_and_hold")
+    assert words in backtest.describe_break_even("td3", fee, "buy_and_hold")
 
 
 def test_an_agent_that_never_trades_is_summarised_and_shows_no_edge(panel, rules):

@@ -24,9 +24,9 @@ def play_members(
     return [play(policy, panel, rules, n_copies) for policy in policies]
 
 
-def trades_per_bar(rollouts: Sequence[Rollout]) -> float:
-    """Share of bars with a trade, over all members, copies and symbols."""
-    return float(np.mean([(rollout.traded[1:] > 0).mean() for rollout in rollouts]))
+def turnover_per_bar(rollouts: Sequence[Rollout]) -> float:
+    """Traded notional over equity, mean over bars, members, copies and symbols."""
+    return float(np.mean([rollout.turnover for rollout in rollouts]))
 
 
 def equity_table(strategies: Mapping[str, Sequence[Rollout]], panel: BarPanel) -> pd.DataFrame:
@@ -76,6 +76,7 @@ def rollout_table(strategies: Mapping[str, Sequence[Rollout]], panel: BarPanel) 
                                 "symbol": symbol,
                                 "ts": pd.to_datetime(panel.ts[rows[alive]], utc=True),
                                 "position": rollout.position[alive, copy, k].astype("int8"),
+                                "exposure": rollout.exposure[alive, copy, k],
                                 "equity": rollout.equity[alive, copy, k],
                                 "traded": rollout.traded[alive, copy, k],
                                 "paid": rollout.paid[alive, copy, k],
@@ -132,26 +133,31 @@ def summarise(
 
 
 def sweep_fees(
-    policies: Sequence[Policy], panel: BarPanel, rules: TradingRules, fees_bps: Sequence[float]
+    strategies: Mapping[str, Sequence[Policy]],
+    panel: BarPanel,
+    rules: TradingRules,
+    fees_bps: Sequence[float],
 ) -> pd.DataFrame:
     """Annual return of each member at each fee; the policies are not retrained.
 
     Returns
     -------
-    frame with columns fee_bps, member, annual_return
+    frame with columns strategy, fee_bps, member, annual_return
     """
+    per_year = measures.periods_per_year(panel.common_clock())
     rows = []
     for fee_bps in fees_bps:
         priced = replace(rules, costs=rules.costs._replace(fee_bps=fee_bps))
-        for member, rollout in enumerate(play_members(policies, panel, priced)):
-            returns = measures.simple_returns(rollout.total_equity[:, 0])
-            per_year = measures.periods_per_year(panel.common_clock())
-            rows.append((fee_bps, member, float(measures.annual_return(returns, per_year))))
-    return pd.DataFrame(rows, columns=["fee_bps", "member", "annual_return"])
+        for name, policies in strategies.items():
+            for member, rollout in enumerate(play_members(policies, panel, priced)):
+                returns = measures.simple_returns(rollout.total_equity[:, 0])
+                rows.append((name, fee_bps, member, measures.annual_return(returns, per_year)))
+    table = pd.DataFrame(rows, columns=["strategy", "fee_bps", "member", "annual_return"])
+    return table.astype({"annual_return": "float64"})
 
 
 def break_even_fee(sweep: pd.DataFrame, annual_return: float) -> float:
-    """Fee (bp) at which the mean over members falls to `annual_return`, linear in between.
+    """Fee (bp) at which one strategy's mean falls to `annual_return`, linear in between.
 
     -inf where it is not above it at the lowest fee tried, inf where it still is at the highest.
     """
@@ -164,16 +170,13 @@ def break_even_fee(sweep: pd.DataFrame, annual_return: float) -> float:
     return float("inf") if values[-1] > 0 else float("-inf")
 
 
-def describe_break_even(fee_bps: float, reference: str) -> str:
+def describe_break_even(strategy: str, fee_bps: float, reference: str) -> str:
     """`break_even_fee` in words."""
-    name = reference.replace("_", " ")
+    strategy, reference = strategy.replace("_", " "), reference.replace("_", " ")
     if np.isinf(fee_bps):
         often = "every fee" if fee_bps > 0 else "no fee"
-        return f"On average over seeds the learnt policies earn more than {name} at {often} tried."
-    return (
-        f"On average over seeds the learnt policies earn more than {name} below a fee of "
-        f"{fee_bps:.1f} bp."
-    )
+        return f"{strategy} earns more than {reference} at {often} tried."
+    return f"{strategy} earns more than {reference} below a fee of {fee_bps:.1f} bp."
 
 
 def shows_edge(row: Mapping[str, Any]) -> bool:

@@ -165,7 +165,7 @@ def test_a_failing_cell_is_named_and_the_earlier_report_stays(project, capfd):
 
 def test_an_interrupted_run_ends_with_what_to_do(project):
     write_notebook(
-        project, "10_demo", TITLE, cell("code", "import time\nprint('asleep')\ntime.sleep(60)")
+        project, "10_demo", TITLE, cell("code", "import time\nprint('asleep')\ntime.sleep(900)")
     )
     command = [sys.executable, "-m", "hftlib.notebook", "run", "10_demo"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -174,7 +174,7 @@ def test_an_interrupted_run_ends_with_what_to_do(project):
             if "asleep" in line:
                 break
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert said.endswith("interrupted; run it again to go on from the last checkpoints\n")
 

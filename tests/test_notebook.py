@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,16 +166,18 @@ def test_a_failing_cell_is_named_and_the_earlier_report_stays(project, capfd):
 
 def test_an_interrupted_run_ends_with_what_to_do(project):
     write_notebook(
-        project, "10_demo", TITLE, cell("code", "import time\nprint('asleep')\ntime.sleep(900)")
+        project, "10_demo", TITLE, cell("code", "import time\nprint('asleep')\ntime.sleep(60)")
     )
     command = [sys.executable, "-m", "hftlib.notebook", "run", "10_demo"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+    # the job of a shell in the background ignores SIGINT, and so would its children
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, start_new_session=True, preexec_fn=heed, **pipes) as process:
         for line in process.stdout:
             if "asleep" in line:
                 break
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said.endswith("interrupted; run it again to go on from the last checkpoints\n")
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -169,7 +170,9 @@ def test_an_interrupted_run_ends_with_what_to_do(project):
     )
     command = [sys.executable, "-m", "hftlib.notebook", "run", "10_demo"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+    # the job of a shell in the background ignores SIGINT, and so would its children
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, start_new_session=True, preexec_fn=heed, **pipes) as process:
         for line in process.stdout:
             if "asleep" in line:
                 break

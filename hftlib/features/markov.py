@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from statsmodels.tools.sm_exceptions import ConvergenceWarning, EstimationWarning  # type: ignore[import-untyped]
-from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression  # type: ignore[import-untyped]
+from statsmodels.tools.sm_exceptions import ConvergenceWarning, EstimationWarning
+from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 
 from hftlib.compute import compile_kernel
 from hftlib.features.feature import FloatArray

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 import torch
 
 from hftlib.models.examples import TERMS, Float32Array

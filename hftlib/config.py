@@ -10,10 +10,10 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from hftlib.forecast_sections import Forecaster
 from hftlib.market_sections import (
@@ -35,7 +35,6 @@ from hftlib.sections import (
     TD3,
     Backtest,
     Base,
-    Costs,
     Datasets,
     Features,
     Figures,
@@ -43,8 +42,14 @@ from hftlib.sections import (
     Section,
     Simulation,
     SingleAgent,
-    Trading,
     Tuning,
+)
+from hftlib.trading_sections import (
+    Costs,
+    Trading,
+    TradingFinancing,
+    TradingLimits,
+    TradingReward,
 )
 
 PARAMS_FILE = "params.yaml"
@@ -62,6 +67,9 @@ class Params(Section):
     datasets: Datasets
     costs: Costs
     trading: Trading
+    trading_limits: TradingLimits
+    trading_financing: TradingFinancing
+    trading_reward: TradingReward
     market: Market
     market_risk: MarketRisk
     market_reward: MarketReward
@@ -80,6 +88,27 @@ class Params(Section):
     tuning: Tuning
     backtest: Backtest
     figures: Figures
+
+    @model_validator(mode="after")
+    def _positions_within_leverage(self) -> Self:
+        weight, leverage = self.trading.max_weight, self.trading_limits.max_leverage
+        if weight > leverage:
+            raise ValueError(
+                f"trading.max_weight {weight} must not exceed "
+                f"trading_limits.max_leverage {leverage}"
+            )
+        return self
+
+    @property
+    def trading_rules(self) -> dict[str, dict[str, Any]]:
+        """What `TradingRules.from_values` takes."""
+        return {
+            "costs": self.costs.model_dump(),
+            "trading": self.trading.model_dump(),
+            "limits": self.trading_limits.model_dump(),
+            "financing": self.trading_financing.model_dump(),
+            "reward": self.trading_reward.model_dump(),
+        }
 
     @cached_property
     def paths(self) -> Paths:
@@ -156,7 +185,8 @@ def _explain(file: str, fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if isinstance(fault["input"], dict):
-        return f"{file}: {key}: {message}; change one of them"
+        where = f"{key}: " if key else ""
+        return f"{file}: {where}{message}; change one of them"
     return f"{file}: {key} = {fault['input']!r}: {message}; it is the {_meaning(parts)}"
 
 

@@ -165,6 +165,10 @@ class Datasets(Section):
     synthetic_share: Annotated[Number, Field(ge=0, lt=1)] = Field(
         description="share of the training rows that are drawn by ingestion.synthetic_law"
     )
+    zscore_bars: Annotated[Integer, Field(ge=2)] | None = Field(
+        description="open, high, low, close and volume join the features as deviations from their "
+        "mean over this many bars; null leaves them out"
+    )
     leak_horizon_bars: Annotated[Integer, Field(ge=2)] = Field(
         description="label horizon of the leakage demonstration, bars"
     )
@@ -197,33 +201,6 @@ class Datasets(Section):
                         f"{after} {getattr(self, after)}"
                     )
         return self
-
-
-class Costs(Section):
-    fee_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
-        description="fee, bp of traded notional"
-    )
-    spread_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
-        description="full bid-ask spread, bp of mid; a trade pays half"
-    )
-    slippage_bps: Annotated[Number, Field(ge=0, lt=10_000)] = Field(
-        description="further adverse move of the fill price, bp of mid"
-    )
-
-
-class Trading(Section):
-    window_bars: Annotated[Integer, Field(ge=1)] = Field(description="bars in one observation")
-    episode_bars: Annotated[Integer, Field(ge=2)] = Field(
-        description="length of a training episode, bars"
-    )
-    initial_cash: Annotated[Number, Field(gt=0)] = Field(description="starting equity, currency")
-    max_weight: Annotated[Number, Field(gt=0, le=1)] = Field(
-        description="position opened, as a share of equity"
-    )
-    allow_short: Annotated[bool, Field(strict=True)] = Field(description="may sell from flat")
-    ruin_fraction: Annotated[Number, Field(ge=0, lt=1)] = Field(
-        description="equity at or below this share of initial_cash ends the episode"
-    )
 
 
 class SingleAgent(Section):

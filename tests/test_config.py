@@ -4,6 +4,8 @@ import pytest
 import yaml
 
 from hftlib.config import Params, ParamsError, load
+from hftlib.envs import Financing, Limits, RewardSettings, TradingRules
+from hftlib.portfolio.costs import Costs
 from tests.conftest import ROOT
 
 GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -32,6 +34,19 @@ def test_exponents_that_yaml_reads_as_text_are_numbers(tmp_path):
     assert load(file).ppo.learning_rate == 3e-4
 
 
+def test_trading_rules_take_every_field_of_their_sections():
+    params = load(ROOT / "params.yaml")
+    rules = TradingRules.from_values(**params.trading_rules)
+    assert (rules.window_bars, rules.costs.fee_bps) == (10, 1.0)
+    for section, kind in (
+        (params.costs, Costs),
+        (params.trading_limits, Limits),
+        (params.trading_financing, Financing),
+        (params.trading_reward, RewardSettings),
+    ):
+        assert set(section.model_dump()) == set(kind.__annotations__)
+
+
 def test_an_unknown_key_is_named_with_the_closest_known_one(tmp_path):
     file = write(tmp_path, trading__windw_bars=3)
     with pytest.raises(ParamsError) as error:
@@ -51,7 +66,8 @@ def test_an_unknown_key_is_named_with_the_closest_known_one(tmp_path):
         ({"ppo__gamma": True}, ["ppo.gamma = True", "number"]),
         ({"ppo__gamma": float("nan")}, ["ppo.gamma", "finite"]),
         ({"costs__fee_bps": -1}, ["costs.fee_bps = -1", "greater than or equal to 0"]),
-        ({"trading__max_weight": 1.5}, ["trading.max_weight = 1.5", "less than or equal to 1"]),
+        ({"trading__max_weight": 1.5}, ["trading.max_weight 1.5 must not exceed trading_limits"]),
+        ({"trading__max_weight": 0}, ["trading.max_weight = 0", "greater than 0"]),
         ({"datasets__symbols": []}, ["datasets.symbols = []", "at least 1"]),
         ({"datasets__train_end": "2015-13-01"}, ["datasets.train_end = '2015-13-01'"]),
         ({"datasets__train_end": "2016-01-01"}, ["datasets", "before validation_end"]),

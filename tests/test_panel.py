@@ -15,6 +15,7 @@ from hftlib.envs.trading import BUY, SELL
 from hftlib.features.feature import FeatureError
 from hftlib.features.indicators import compute_features
 from hftlib.features.panels import build_datasets
+from hftlib.features.zscore import rolling_zscores
 from hftlib.portfolio.costs import Costs
 from hftlib.portfolio.measures import sharpe, simple_returns
 from hftlib.schema import BARS, validate
@@ -293,6 +294,20 @@ def test_datasets_hold_the_features_asked_for_in_their_order():
     )
     assert made.panels["train"].feature_names == ("rsi_14", "return_1")
     assert made.scaler.names == ("rsi_14", "return_1")
+
+
+def test_prices_join_the_features_as_rolling_z_scores_and_volume_where_it_is_known():
+    bars = make_bars(300)
+    features = compute_features(bars)
+    settings = {"names": ["rsi_14"], "zscore_bars": 20, **CUT}
+    made = build_datasets(bars, features, ["AAA"], **settings)
+    columns = ["open_z", "high_z", "low_z", "close_z", "volume_z"]
+    assert made.scaler.names == ("rsi_14", *columns)
+    rows = made.rows["test"]
+    expected = rolling_zscores(bars, 20)[bars["ts"].isin(rows["ts"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows[columns], expected)
+    without = build_datasets(bars.assign(volume=np.nan), features, ["AAA"], **settings)
+    assert without.scaler.names == ("rsi_14", *columns[:4])
 
 
 def test_dataset_of_an_unknown_feature_is_refused_with_the_nearest_name():

@@ -22,8 +22,11 @@ UNTRACKED = {
     "hftlib.forecast_sections",
     "hftlib.market_sections",
     "hftlib.sections",
+    "hftlib.trading_sections",
 }
 MATRIX = "${item.algo}"
+# what the property `Params.trading_rules` reads
+TRADING_RULES = {"costs", "trading", "trading_limits", "trading_financing", "trading_reward"}
 
 
 def notebook(stage: dict) -> str:
@@ -132,6 +135,8 @@ def read_params(name: str) -> set[str]:
             used.add(f"{match[1]}.{match[2]}")
     whole = re.findall(r"[=:] params\.(\w+)(?=[,}]|$)|params\.(\w+)\.model_dump", text, flags=re.M)
     sections = {a or b for a, b in whole} - {"paths"}
+    if "params.trading_rules" in text:
+        sections |= TRADING_RULES
     return sections | {key for key in used if key.split(".")[0] not in sections}
 
 
@@ -216,6 +221,6 @@ def test_outputs_persist_so_that_a_failure_leaves_the_earlier_ones(name):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_each_params_section_belongs_to_a_notebook_or_is_shared(name):
-    shared = {"base", "costs", "trading", "ppo", "sac", "td3", "mappo", "maddpg"}
+    shared = {"base", "ppo", "sac", "td3", "mappo", "maddpg", *TRADING_RULES}
     shared |= {"market", "market_risk", "market_reward", "maker", "executor", "taker"}
     assert set(Params.model_fields) == shared | {stage for stage in RUNS if stage != "source"}

@@ -1,7 +1,8 @@
 """What does not change during an episode on bars: settings, their ranges, and their check."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
 from hftlib.envs.ranges import check_ranges
 from hftlib.envs.rewards import RewardSettings
@@ -119,6 +120,33 @@ class TradingRules:
     limits: Limits = field(default_factory=Limits)
     financing: Financing = field(default_factory=Financing)
     reward: RewardSettings = field(default_factory=RewardSettings)
+
+    @classmethod
+    def from_values(
+        cls,
+        *,
+        costs: Mapping[str, Any],
+        trading: Mapping[str, Any],
+        limits: Mapping[str, Any],
+        financing: Mapping[str, Any],
+        reward: Mapping[str, Any],
+    ) -> Self:
+        """Rules from values by name; each mapping has fields of its class, `trading` of this one.
+
+        Raises
+        ------
+        TypeError
+            If a class has no field of that name.
+        ValueError
+            If a value is out of range.
+        """
+        return cls(
+            Costs(**costs),
+            limits=Limits(**limits),
+            financing=Financing(**financing),
+            reward=RewardSettings(**reward),
+            **trading,
+        )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "costs", check_costs(self.costs))

@@ -13,6 +13,7 @@ from hftlib.data.panel import BarPanel
 from hftlib.data.splits import SplitError, split_frame
 from hftlib.features.feature import FeatureError
 from hftlib.features.scaling import RobustScaler
+from hftlib.features.zscore import rolling_zscores
 
 
 class Datasets(NamedTuple):
@@ -36,6 +37,7 @@ def build_datasets(
     purge_bars: int,
     embargo_bars: int,
     synthetic_share: float = 0.0,
+    zscore_bars: int | None = None,
     is_control: bool = False,
 ) -> Datasets:
     """Cut into train, validation and test, scale and align.
@@ -56,6 +58,9 @@ def build_datasets(
         horizon.
     synthetic_share : float in [0, 1)
         Share of the training rows that the synthetic symbols of `bars` make.
+    zscore_bars : int, optional
+        Adds the columns of `zscore.rolling_zscores` over so many bars, but for the volume
+        where a symbol has none.
     is_control : bool
         `bars` are a control with a known answer, cut as if they were real.
 
@@ -79,6 +84,11 @@ def build_datasets(
             remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(columns)}"
             raise FeatureError(f"{name} is not among the features; {remedy}")
     table = pd.concat([bars, features[names]], axis=1)
+    if zscore_bars is not None:
+        scores = rolling_zscores(bars, zscore_bars)
+        counts = scores.groupby(bars["symbol"]).count()
+        scores = scores.loc[:, (counts > 0).all()]
+        table, names = pd.concat([table, scores], axis=1), [*names, *scores]
     for symbol in symbols:
         _check_values(table[table["symbol"] == symbol], symbol, names)
     table = table.dropna(subset=names)

@@ -312,7 +312,7 @@ def interval_figure(
             showlegend=False,
         )
     figure.add_vline(x=0, line={"color": "#5b6876", "dash": "dot"})
-    figure.update_layout(height=260, margin={"l": 110})
+    figure.update_layout(height=100 + 22 * len(summary), margin={"l": 150})
     return figure
 
 

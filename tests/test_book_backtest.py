@@ -284,3 +284,10 @@ def test_intervals_have_the_digits_of_their_largest_value():
     assert market_report.format_intervals(frame).tolist() == ["24.6 [20.0, 31.0]", "-"]
     assert market_report.format_intervals(frame / 1000).iloc[0] == "0.02 [0.02, 0.03]"
     assert market_report.format_intervals(frame * 1000).iloc[0] == "24560 [20000, 31040]"
+
+
+def test_a_bound_that_would_round_to_zero_keeps_its_side():
+    estimate = {"value": 1.93, "low": 0.048, "high": 3.69}
+    assert market_report.describe(estimate) == "+1.93 [0.05, 3.69]"
+    assert market_report.describe(estimate | {"low": 0.06}) == "+1.9 [0.1, 3.7]"
+    assert market_report.describe(estimate | {"low": 0.0}, "") == "1.9 [0.0, 3.7]"

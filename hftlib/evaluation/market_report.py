@@ -187,11 +187,14 @@ def format_intervals(rows: pd.DataFrame) -> "pd.Series[str]":
 def describe(estimate: Mapping[str, Any], sign: str = "+") -> str:
     """Value and interval such as "+1.2 [-0.3, 2.7]"; "undefined" without numbers.
 
-    `sign` is that of Python's formats: "+" for a difference, "" for a level.
+    `sign` is that of Python's formats: "+" for a difference, "" for a level. A bound that would
+    round to 0 gets a second decimal: it says on which side of 0 it is.
     """
     if estimate["value"] is None or not np.isfinite(estimate["value"]):
         return "undefined"
-    return f"{estimate['value']:{sign}.1f} [{estimate['low']:.1f}, {estimate['high']:.1f}]"
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    digits = 2 if any(0 < abs(bound) < 0.05 for bound in (low, high)) else 1
+    return f"{value:{sign}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from numba import config, njit
 
 Item = TypeVar("Item")
@@ -96,9 +96,10 @@ def map_parallel(
     """`[function(item) for item in items]` in one process per core, with a line per result.
 
     Results are in the order of `items` and do not depend on the number of
-    cores. An exception in a task stops the rest and is raised here.
+    cores. An exception in a task stops the rest and is raised here. `LOKY_MAX_CPU_COUNT`
+    in the environment bounds the processes; at 1 all runs in this one.
     """
-    n_workers = min(len(items), os.cpu_count() or 1)
+    n_workers = max(1, min(len(items), cpu_count()))
     results: list[Result] = []
     with parallel_config(backend="loky", inner_max_num_threads=1):
         tasks = (delayed(function)(item) for item in items)

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from numba.core.caching import _CacheLocator
 
+from hftlib.compute import open_kernel_cache
 from hftlib.lineage import hash_path
 from tests.conftest import ROOT
 
@@ -76,7 +78,7 @@ TINY = {
         "n_bootstrap": 20,
     },
     "tuning": {
-        "n_trials": 5,
+        "n_trials": 4,
         "n_startup": 2,
         "prune_after": 5,
         "n_seeds": 1,
@@ -120,6 +122,16 @@ def dvc(folder: Path, *arguments: str) -> str:
     return output
 
 
+def carry_kernels(folder: Path) -> None:
+    """Take this tree's compiled kernels along, under the names that numba looks for in the copy."""
+    kernels = open_kernel_cache(ROOT / "hftlib")
+    for package in (ROOT / "hftlib", *(ROOT / "hftlib").glob("*/")):
+        copy = folder / package.relative_to(ROOT)
+        old, new = (_CacheLocator.get_suitable_cache_subpath(p / "_.py") for p in (package, copy))
+        if (kernels / old).is_dir():
+            shutil.copytree(kernels / old, folder / ".cache/kernels" / kernels.name / new)
+
+
 def edit(folder: Path, changes: dict) -> None:
     file = folder / "params.yaml"
     params = yaml.safe_load(file.read_text())
@@ -145,6 +157,7 @@ def tree(tmp_path_factory) -> tuple[Path, str]:
         else:
             shutil.copy(ROOT / name, target)
     (folder / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    carry_kernels(folder)
     edit(folder, TINY)
     return folder, dvc(folder, "repro")
 

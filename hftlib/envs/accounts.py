@@ -1,6 +1,7 @@
 """Accounts on one panel of bars: the state that both trading environments step."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,12 +70,12 @@ class Accounts:
         lasts = np.repeat(self.last, latest - self.first + 1)
         self._stops = np.minimum(self.starts + rules.episode_bars, lasts)
 
-    @property
+    @cached_property
     def observation_space(self) -> spaces.Box:
         """Scaled features and the account, all within the scaler's bounds."""
         return spaces.Box(-CLIP, CLIP, (self.n_inputs,), np.float32)
 
-    @property
+    @cached_property
     def action_space(self) -> spaces.Space[Any]:
         """That of one account."""
         if self.rules.action_kind == "continuous":

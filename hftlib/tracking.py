@@ -36,6 +36,7 @@ DATABASE = "mlflow.db"
 ARTEFACTS = "artefacts"
 BUFFER_SIZE = 500  # values kept before they are written
 BUFFER_S = 5.0
+LOCK_S = 20.0  # how long one process waits for another
 PAUSES_S = (0.1, 1.0, 5.0)  # before each further attempt on a store that is busy
 
 
@@ -56,7 +57,10 @@ def open_store(store: Path, *, create: bool = False) -> "MlflowClient":
         raise TrackingError(f"{file}: no such store; track a run first")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
-    import mlflow
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    with warnings.catch_warnings():  # in a notebook it asks for widgets
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import mlflow
 
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -64,7 +68,7 @@ def open_store(store: Path, *, create: bool = False) -> "MlflowClient":
     try:
         store.mkdir(parents=True, exist_ok=True)
         with hold_store(store):  # two that make the tables at once fail each other
-            connection = sqlite3.connect(file, timeout=20)
+            connection = sqlite3.connect(file, timeout=LOCK_S)
             connection.execute("PRAGMA journal_mode = WAL")  # readers then do not stop writers
             connection.close()
             client = mlflow.MlflowClient(tracking_uri=url, registry_uri=url)
@@ -79,9 +83,27 @@ def open_store(store: Path, *, create: bool = False) -> "MlflowClient":
 
 @contextmanager
 def hold_store(store: Path) -> Iterator[None]:
-    """One process at a time, for what MLflow does in several steps."""
-    with (store / ".lock").open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    """One process at a time, for what MLflow does in several steps.
+
+    Raises
+    ------
+    TrackingError
+        If another one holds it for `LOCK_S`.
+    """
+    file = store / ".lock"
+    patience = time.monotonic() + LOCK_S
+    with file.open("a") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > patience:
+                    raise TrackingError(
+                        f"{file} has been held by another process for {LOCK_S:g} s; end it "
+                        f"(`fuser {file}` names it)"
+                    ) from None
+                time.sleep(0.01)
         yield
 
 
@@ -93,6 +115,11 @@ class Run:
         self._client = client
         self._buffer: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
+
+    @property
+    def is_recording(self) -> bool:
+        """False once the store has failed."""
+        return self._client is not None
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Metrics at one step of the training, such as an update or an episode.
@@ -112,10 +139,18 @@ class Run:
                 self._buffer.append((str(name), float(value), int(time.time() * 1000), int(step)))
         self.flush()
 
-    def log_evaluation(self, split: str, measures: Mapping[str, float]) -> None:
-        """Measures of the finished policy on one split, such as `measures.evaluate_returns`."""
-        self.log(0, {f"{split}/{name}": value for name, value in measures.items()})
+    def log_evaluation(self, split: str, measures: Mapping[str, float], *, step: int = 0) -> None:
+        """Measures of the finished policy on one split, such as `measures.evaluate_returns`.
+
+        Where a learning curve has the same measures, `step` is its last: a run shows what was
+        logged last at the highest step.
+        """
+        self.log(step, {f"{split}/{name}": value for name, value in measures.items()})
         self.flush()
+
+    def tag(self, key: str, value: str) -> None:
+        """A word on the run as it turned out, such as the state of a trial."""
+        self.attempt(lambda client, run_id: client.set_tag(run_id, key, value))
 
     def log_artefact(self, path: Path) -> None:
         """Copy a file, or a folder under its name, into the run."""
@@ -211,8 +246,7 @@ def track_run(
         yield run
     except BaseException as error:
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        text = f"{type(error).__name__}: {error}"[:500]
-        run.attempt(lambda client, run_id: client.set_tag(run_id, "error", text))
+        run.tag("error", f"{type(error).__name__}: {error}"[:500])
         raise
     finally:
         run.flush()
@@ -288,15 +322,15 @@ def flatten(params: Any, prefix: str = "") -> dict[str, str]:
 def _begin(
     store: Path, experiment: str, name: str, params: Mapping[str, str], tags: Mapping[str, str]
 ) -> Run:
-    from mlflow.entities import Param
-
     try:
-        client = open_store(store, create=True)
+        client = open_store(store, create=True)  # the first import of MLflow, telemetry off
         identity = _find_experiment(client, store, experiment)
         run_id = client.create_run(identity, tags=dict(tags), run_name=name).info.run_id
     except _faults() as error:
         _warn(store, error)
         return Run(store, None, None)
+    from mlflow.entities import Param
+
     run = Run(store, client, run_id)
     entries = [Param(key, value) for key, value in params.items()]
 

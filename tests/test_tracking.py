@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from hftlib import tracking
 from hftlib.registry import find_best, load_best, register_model
 from hftlib.tracking import TrackingError, compare_runs, flatten, open_store, track_run
+
+SILENT = ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "CI", "PYTEST_CURRENT_TEST")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,18 @@ def save_model(folder, text):
 def test_importing_the_module_does_not_import_mlflow():
     code = "import sys, hftlib.tracking, hftlib.registry; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_first_run_of_a_process_has_telemetry_off(store):
+    code = (
+        "import sys; from pathlib import Path; from hftlib.tracking import track_run\n"
+        "with track_run(Path(sys.argv[1]), 'demo', 'a', {}, algo='ppo') as run: pass\n"
+        "from mlflow.telemetry import get_telemetry_client\n"
+        "sys.exit(run.run_id is None or get_telemetry_client() is not None)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in SILENT}
+    done = subprocess.run([sys.executable, "-c", code, store], env=environment, check=False)
+    assert done.returncode == 0
 
 
 def test_a_run_keeps_its_params_tags_and_metrics(store):

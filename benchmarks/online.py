@@ -21,7 +21,6 @@ from hftlib.agents.online_settings import make_settings
 from hftlib.config import load
 from hftlib.data.panel import BarPanel
 from hftlib.envs import TradingEnv, TradingRules
-from hftlib.portfolio.costs import Costs
 
 TARGETS = {"ppo": 7_000, "sac": 500, "td3": 500}
 N_STEPS = {"ppo": 36_864, "sac": 4_800, "td3": 6_400}
@@ -34,10 +33,7 @@ N_WARMUP_STEPS = 256
 def measure_online(train: BarPanel, validation: BarPanel) -> list[Result]:
     """For each algorithm: steps a second and the peer's, their ratio, steps for one update."""
     params = load()
-    rules = replace(
-        TradingRules(Costs(**params.costs.model_dump()), **params.trading.model_dump()),
-        action_kind="continuous",
-    )
+    rules = replace(TradingRules.from_values(**params.trading_rules), action_kind="continuous")
     results = []
     for algo, section in (("ppo", params.ppo), ("sac", params.sac), ("td3", params.td3)):
         changes: dict[str, Any] = {"total_steps": N_STEPS[algo], "n_evaluations": 2}

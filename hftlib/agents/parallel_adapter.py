@@ -59,7 +59,7 @@ class ParallelCopies:
         try:
             self.state_size = int(np.size(first.state()))
             self._has_state = True
-        except NotImplementedError:
+        except NotImplementedError:  # how a PettingZoo environment says that it has none
             self.state_size = sum(sizes)
             self._has_state = False
 

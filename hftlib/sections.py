@@ -211,6 +211,9 @@ class SingleAgent(Section):
     n_control_worlds: Annotated[Integer, Field(ge=1)] = Field(
         description="validation spans that each of these policies then walks through"
     )
+    logs_tensorboard: Annotated[bool, Field(strict=True)] = Field(
+        description="write .cache/tensorboard/<algo>, for tensorboard --logdir .cache/tensorboard"
+    )
 
 
 class Online(Section):
@@ -218,6 +221,9 @@ class Online(Section):
 
     control_steps: Annotated[Integer, Field(ge=1)] = Field(
         description="environment steps of one control training"
+    )
+    adaptation_steps: Annotated[Integer, Field(ge=1)] = Field(
+        description="environment steps of the adaptation to new bars"
     )
     total_steps: Annotated[Integer, Field(ge=1)] = Field(description="environment steps a seed")
     n_envs: Annotated[Integer, Field(ge=1)] = Field(description="copies of the environment")
@@ -244,7 +250,7 @@ class Online(Section):
 
     def settings(self) -> dict[str, Any]:
         """The algorithm's own settings by name."""
-        return self.model_dump(exclude={"control_steps"})
+        return self.model_dump(exclude={"control_steps", "adaptation_steps"})
 
 
 class PPO(Online):

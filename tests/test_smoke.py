@@ -33,6 +33,7 @@ TINY_BUDGET = {
 TINY_REPLAY = {
     "total_steps": 320,
     "control_steps": 160,
+    "adaptation_steps": 160,
     "n_envs": 16,
     "batch_size": 32,
     "n_warmup_steps": 64,
@@ -63,6 +64,7 @@ TINY = {
         "n_epochs": 1,
         "n_evaluations": 2,
         "control_steps": 1_024,
+        "adaptation_steps": 512,
     },
     "sac": TINY_REPLAY,
     "td3": TINY_REPLAY,

@@ -129,7 +129,7 @@ def train_agent(
         `StopTraining`, after which the result is what was learnt until then; other exceptions pass.
         A resumed training does not repeat the calls of the one that was stopped.
     tensorboard_log : folder, optional
-        Gets the same measures for TensorBoard.
+        Gets the same measures for TensorBoard, in a folder named by the seed.
 
     Returns
     -------
@@ -146,7 +146,8 @@ def train_agent(
     torch.use_deterministic_algorithms(True)
     env = StableVecEnv(TradingVecEnv(train, rules, settings.n_envs), settings.reward_scale)
     design = describe_policy(settings, train, rules, env)
-    model = _make_model(env, settings, design, seed, tensorboard_log)
+    log = None if tensorboard_log is None else tensorboard_log / f"seed_{seed}"
+    model = _make_model(env, settings, design, seed, log)
     if start is not None:
         _load_start(model, start)
     splits = {"train": train, "validation": validation}

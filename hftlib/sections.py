@@ -323,8 +323,13 @@ class TD3(OffPolicy):
 
 
 class Tuning(Section):
-    method: Literal["random", "tpe"] = Field(description="how the next trial is chosen")
-    n_trials: Annotated[Integer, Field(ge=4)] = Field(description="trials of the study")
+    method: Literal["grid", "random", "tpe"] = Field(description="how the next trial is chosen")
+    n_trials: Annotated[Integer, Field(ge=4)] = Field(
+        description="trials of the study; a grid tries all of its points"
+    )
+    n_workers: Annotated[Integer, Field(ge=1)] = Field(
+        description="processes that share the study; TPE repeats itself with one only"
+    )
     n_startup: Annotated[Integer, Field(ge=1)] = Field(
         description="random trials before TPE models the space"
     )
@@ -338,11 +343,11 @@ class Tuning(Section):
     n_fresh_seeds: Annotated[Integer, Field(ge=2)] = Field(
         description="trainings of the best and of the present parameters at the end"
     )
-    learning_rate: tuple[Annotated[Number, Field(gt=0)], Annotated[Number, Field(gt=0)]] = Field(
-        description="lowest and highest Adam step size tried"
+    learning_rate: Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Distinct] = Field(
+        min_length=2, description="lowest and highest Adam step size tried; points of a grid"
     )
-    entropy_weight: tuple[Annotated[Number, Field(ge=0)], Annotated[Number, Field(ge=0)]] = Field(
-        description="lowest and highest entropy bonus tried"
+    entropy_weight: Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Distinct] = Field(
+        min_length=2, description="lowest and highest entropy bonus tried; points of a grid"
     )
     gamma: Annotated[tuple[Annotated[Number, Field(gt=0, le=1)], ...], Distinct] = Field(
         min_length=1, description="discounts a bar that are tried"
@@ -354,6 +359,13 @@ class Tuning(Section):
         description="draws of trials behind the intervals of the importance"
     )
     confidence: Annotated[Number, Field(gt=0.5, lt=1)] = Field(description="level of the intervals")
+
+    @model_validator(mode="after")
+    def _ranges_have_two_ends(self) -> Self:
+        for name in ("learning_rate", "entropy_weight"):
+            if self.method != "grid" and len(getattr(self, name)) != 2:
+                raise ValueError(f"{name} needs a lowest and a highest value with {self.method}")
+        return self
 
 
 class Backtest(Section):

@@ -104,6 +104,8 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint(tmp_path):
     wild = replace(SETTINGS, learning_rate=1e30, max_gradient=1e30)
     with pytest.raises(FloatingPointError, match=r"loss \S+, gradient \S+ at step \d+ \(epoch 1\)"):
         train_member(examples, fold, wild, 1)
+    with pytest.raises(FloatingPointError, match="Last good checkpoint: none yet"):
+        train_member(examples, fold, wild, 1, scratch=tmp_path)
     broken = replace(examples, values=examples.values.copy())
     original, count = forecast_training._Run.train_epoch, []
 

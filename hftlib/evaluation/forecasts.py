@@ -4,8 +4,9 @@ Intervals come from the stationary bootstrap of days, since errors of
 neighbouring days are alike. Comparisons are of losses on the same days.
 
 Source: Diebold & Mariano (1995), J. Business & Economic Statistics 13(3); Harvey,
-Leybourne & Newbold (1997), Int. J. Forecasting 13(2), for small samples; Politis &
-Romano (1994), JASA 89(428), through `arch`.
+Leybourne & Newbold (1997), Int. J. Forecasting 13(2), for small samples; Newey & West
+(1987), Econometrica 55(3), for the weights of the lags, and (1994), Review of Economic
+Studies 61(4), for their number; Politis & Romano (1994), JASA 89(428), through `arch`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from scipy import stats
 from hftlib.evaluation.statistics import Estimate, block_length
 
 FloatArray = npt.NDArray[np.float64]
+REPORTED = {"": "forecaster", "har_": "har", "har_leverage_": "har_leverage", "linear_": "linear"}
 
 
 class Comparison(NamedTuple):
@@ -30,7 +32,9 @@ class Comparison(NamedTuple):
     difference: float  # mean loss of the first less that of the second
 
 
-def compare_losses(first: npt.ArrayLike, second: npt.ArrayLike, horizon: int = 1) -> Comparison:
+def compare_losses(
+    first: npt.ArrayLike, second: npt.ArrayLike, horizon: int = 1, n_lags: int | None = None
+) -> Comparison:
     """Test whether two forecasts have the same expected loss.
 
     Parameters
@@ -38,7 +42,12 @@ def compare_losses(first: npt.ArrayLike, second: npt.ArrayLike, horizon: int = 1
     first, second : arrays of shape (n_days,)
         Losses of the same days in time order, such as squared errors.
     horizon : int
-        Bars ahead; differences up to `horizon` - 1 bars apart are taken as dependent.
+        Bars ahead; differences up to `horizon` - 1 bars apart are dependent even if both forecasts
+        are as good as can be.
+    n_lags : int, optional
+        Differences up to so many bars apart count as dependent, with Bartlett's weights. By
+        default 4 (n_days / 100)^(2/9) rounded down, at least `horizon` - 1: forecasts that are
+        not as good as can be err alike on neighbouring days. 0 is the variance of independent days.
 
     Returns
     -------
@@ -49,7 +58,8 @@ def compare_losses(first: npt.ArrayLike, second: npt.ArrayLike, horizon: int = 1
     Raises
     ------
     ValueError
-        If the shapes differ, a loss is not finite, or there are at most 2 `horizon` days.
+        If the shapes differ, a loss is not finite, there are at most 2 `horizon` days, or not
+        0 <= `n_lags` < n_days.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
@@ -59,14 +69,17 @@ def compare_losses(first: npt.ArrayLike, second: npt.ArrayLike, horizon: int = 1
         raise ValueError(f"{n} days at horizon {horizon}; expected more than twice the horizon")
     if not np.isfinite(gaps).all():
         raise ValueError("a loss is not finite; leave out days without a forecast or an outcome")
+    if n_lags is None:
+        n_lags = max(int(4 * (n / 100) ** (2 / 9)), horizon - 1)
+    if not 0 <= n_lags < n:
+        raise ValueError(f"n_lags={n_lags} of {n} days; expected at least 0 and fewer than days")
     mean = float(gaps.mean())
     if not gaps.any():
         return Comparison(0.0, 1.0, 0.0)
     centred = gaps - mean
-    products = [float(centred[k:] @ centred[: n - k]) / n for k in range(horizon)]
-    long_run = products[0] + 2 * sum(products[1:])
-    if long_run <= 0:  # the sum of few products may fall below 0: Bartlett's weights never do
-        long_run = products[0] + 2 * sum((1 - k / horizon) * products[k] for k in range(1, horizon))
+    products = [float(centred[k:] @ centred[: n - k]) / n for k in range(n_lags + 1)]
+    weighted = [(1 - k / (n_lags + 1)) * products[k] for k in range(1, n_lags + 1)]
+    long_run = products[0] + 2 * sum(weighted)
     if long_run <= 0:  # the same difference on all days
         return Comparison(float(np.copysign(np.inf, mean)), 0.0, mean)
     correction = (n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n
@@ -85,12 +98,12 @@ def correlate(forecast: npt.ArrayLike, outcome: npt.ArrayLike) -> float:
 def find_skill(forecast: npt.ArrayLike, outcome: npt.ArrayLike, rival: npt.ArrayLike) -> float:
     """Share of the rival's mean squared error that the forecast saves; 1 is perfect.
 
-    With the outcomes' mean as rival it is R².
+    With the outcomes' mean as rival it is R². nan where the rival makes no error.
     """
     own, other = (
         float(np.square(np.subtract(values, outcome)).mean()) for values in (forecast, rival)
     )
-    return 1.0 - own / other
+    return 1.0 - own / other if other > 0 else float("nan")
 
 
 def estimate(
@@ -114,7 +127,7 @@ def estimate(
     Returns
     -------
     Estimate
-        Samples in which the statistic is nan are left out; nan bounds where it always is.
+        Samples in which the statistic is not finite are left out; nan bounds where it never is.
     """
     columns = [np.asarray(values, dtype=np.float64) for values in days]
     centred = [values - values.mean() for values in columns[:2]]
@@ -206,7 +219,8 @@ def summarise_forecasts(
     Parameters
     ----------
     scores : frame as from `score_forecasts`, with a column symbol
-        Of log variance, against "har"; ours is "forecaster".
+        Of log variance, against "har"; ours is "forecaster". "har_leverage" and "linear", which
+        are stronger rivals, are reported beside it.
     coverage : mapping of symbol to the share of log variances inside their intervals
     returns, shuffled : mapping of symbol to correlation
         With the next return; of a forecaster of shuffled outcomes with these.
@@ -216,13 +230,14 @@ def summarise_forecasts(
     found = scores.set_index(["symbol", "model", "measure"])
     summary: dict[str, Any] = {}
     for symbol in coverage:
+        reported = {
+            f"{prefix}correlation": found.loc[(symbol, model, "correlation"), "value"]
+            for prefix, model in REPORTED.items()
+        }
+        reported["dm_p"] = found.loc[(symbol, "forecaster", "skill"), "p"]
         summary[symbol] = {
-            "log_variance": {
-                "correlation": found.loc[(symbol, "forecaster", "correlation"), "value"],
-                "har_correlation": found.loc[(symbol, "har", "correlation"), "value"],
-                "dm_p": found.loc[(symbol, "forecaster", "skill"), "p"],
-            },
-            f"coverage_{100 * level:.0f}": float(coverage[symbol]),
+            "log_variance": {key: _drop_nan(value) for key, value in reported.items()},
+            f"coverage_{100 * level:.0f}": _drop_nan(coverage[symbol]),
             "next_return": _name_correlation(returns[symbol]),
             "shuffled": _name_correlation(shuffled[symbol]),
         }
@@ -232,6 +247,11 @@ def summarise_forecasts(
 def _name_correlation(found: Estimate) -> dict[str, float | None]:
     entries = found.to_dict()
     return {"correlation": entries["value"], "low": entries["low"], "high": entries["high"]}
+
+
+def _drop_nan(value: float) -> float | None:
+    """JSON has no nan."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _r_squared(forecast: FloatArray, outcome: FloatArray) -> float:

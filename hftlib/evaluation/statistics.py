@@ -32,8 +32,13 @@ class Estimate:
 
 
 def block_length(returns: npt.NDArray[np.float64]) -> int:
-    """Optimal mean block of the stationary bootstrap for shape (n,), bars; at least 1."""
-    return max(1, round(float(optimal_block_length(returns)["stationary"].iloc[0])))
+    """Optimal mean block of the stationary bootstrap for shape (n,), bars; at least 1.
+
+    1 where `arch` finds no finite length, as for a series that does not vary.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        best = float(optimal_block_length(returns)["stationary"].iloc[0])
+    return max(1, round(best)) if np.isfinite(best) else 1
 
 
 def compare_strategies(

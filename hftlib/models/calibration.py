@@ -1,8 +1,11 @@
 """Intervals that cover as often as they say: split-conformal prediction.
 
 Errors on days before the test span, in standard deviations of the forecast, tell
-how wide an interval must be. If those days and the test's were exchangeable the
-coverage would be exact; markets change, so it is measured again on the test span.
+how wide an interval must be. If those days and the test's were exchangeable,
+a share of at least the coverage would be guaranteed. Here the guarantee is approximate:
+markets change, early stopping chose its epoch on the validation days (so the
+intervals are slightly narrow), earlier folds' days have errors of other ensembles, and
+symbols of one day err together. Coverage is measured again on the test span.
 
 Source: Lei et al. (2018), Distribution-free predictive inference for regression,
 JASA 113(523), section 5.2.

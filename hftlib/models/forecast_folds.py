@@ -1,7 +1,8 @@
 """Train the forecaster walk-forward, and forecast every row out of fold.
 
 Each fold has an ensemble of its own, trained and calibrated on earlier rows
-alone: no row gets a forecast from networks that saw it, or anything later.
+alone: no row gets a forecast from networks that saw it, or anything later. Nor may
+its inputs: a feature with a model of its own, fitted on later rows, does not belong here.
 """
 
 from collections.abc import Sequence
@@ -89,11 +90,14 @@ def forecast_folds(
 
     Parameters
     ----------
+    examples : Examples
+        Of channels that are known at the close of their own bar.
     members : sequences of Member
         As from `train_folds`.
     coverage : float
-        Of the intervals from low to high. They are calibrated on errors of the fold's own
-        ensemble on its validation span, and of earlier folds on the days they tested before it.
+        Of the intervals from low to high, approximately (see `calibration`). They are calibrated
+        on errors of the fold's own ensemble on its validation span, and of earlier folds on the
+        days they tested before it.
 
     Returns
     -------

@@ -97,7 +97,7 @@ def train_member(
     ValueError
         If the fold has no training or no validation window.
     FloatingPointError
-        If a loss or a gradient is not finite; names the step and the last good checkpoint.
+        If a loss or a gradient is not finite; names the step and the last good checkpoint, if any.
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -193,9 +193,11 @@ class _Run:
     def check(self, loss: float, gradient: float, step: int) -> None:
         """Stop a training that has diverged."""
         if not np.isfinite([loss, gradient]).all():
+            is_saved = self.path is not None and self.path.exists()
             raise FloatingPointError(
                 f"training diverged: loss {loss}, gradient {gradient} at step {step} "
-                f"(epoch {self.epoch}); lower learning_rate. Last good checkpoint: {self.path}"
+                f"(epoch {self.epoch}); lower learning_rate. "
+                f"Last good checkpoint: {self.path if is_saved else 'none yet'}"
             )
 
     def save(self, path: Path) -> None:

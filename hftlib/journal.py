@@ -44,12 +44,13 @@ def track_agents(
     params: Mapping[str, Any],
     lineage: Mapping[str, str],
     measured_on: str,
+    artefacts: Sequence[Path] = (),
 ) -> None:
     """Record the trainings of one algorithm in "single_agent", and register their models.
 
-    A seed has its learning curve as `<split>/<measure>`, its updates as `train/<measure>`, and
-    last, at the final step, what the finished policy is worth on validation. The stage has the
-    means of that over its seeds.
+    A seed has its learning curve as `<split>/<measure>`, its updates, each or thinned as
+    `online_record.Update` says, as `train/<measure>`, and last, at the final step, what the
+    finished policy is worth on validation. The stage has the means of that over its seeds.
 
     Parameters
     ----------
@@ -64,6 +65,13 @@ def track_agents(
         As `tracking.track_run` takes them.
     measured_on : str
         Names the validation data and the rules, see `registry.register_model`.
+    artefacts : sequence of paths
+        Files that the stage's run gets a copy of, such as learning curves and manifest.
+
+    Raises
+    ------
+    TrackingError
+        If one of `artefacts` does not exist.
     """
     about: dict[str, Any] = {"params": params, "algo": algo, "lineage": lineage}
     with track_run(store, "single_agent", algo, **about) as stage:
@@ -83,6 +91,8 @@ def track_agents(
             stage, algo, folder, validation_sharpe=means["sharpe"], measured_on=measured_on
         )
         stage.tag("model_version", str(version))
+        for path in artefacts:
+            stage.log_artefact(path)
 
 
 def track_trials(

@@ -2,12 +2,13 @@
 
 A version holds a copy of the model's folder and the MD5 of it, so that what is
 loaded is what was judged. Sharpe ratios are compared only where they were
-measured on the same thing: new data or other costs begin a new contest. Like
-all of the store it is a record: the pipeline takes its models from DVC.
+measured on the same thing: new data or other costs begin a new contest, and
+going back to the old ones takes up theirs. Like all of the store it is a
+record: the pipeline takes its models from DVC.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -43,7 +44,10 @@ class Version(NamedTuple):
 def register_model(
     run: Run, model: str, folder: Path, *, validation_sharpe: float, measured_on: str
 ) -> int | None:
-    """Make a folder the newest version of a model, and the best if its validation is.
+    """Make a folder the newest version of a model, and find the best of its validation anew.
+
+    The best is the one of the highest Sharpe ratio among all versions measured on the same as this
+    one, the earliest of equal ones. Where none of them has a ratio it stays what it was.
 
     Parameters
     ----------
@@ -84,8 +88,10 @@ def register_model(
             version = next((v for v in known if tags.items() <= v.tags.items()), None)
             if version is None:
                 version = _add_version(client, run_id, run.store, model, folder, tags)
-            if _is_better(_describe(run.store, version), _current_best(client, run.store, model)):
-                client.set_registered_model_alias(model, BEST, version.version)
+                known = [*known, version]
+            best = _choose_best([_describe(run.store, v) for v in known], measured_on)
+            if best is not None:
+                client.set_registered_model_alias(model, BEST, str(best.number))
         return int(version.version)
 
     return run.attempt(register)
@@ -170,9 +176,8 @@ def _to_path(url: str) -> Path:
     return Path(unquote(urlsplit(url).path))
 
 
-def _is_better(new: Version, best: Version | None) -> bool:
-    if math.isnan(new.validation_sharpe):
-        return False
-    if best is None or best.measured_on != new.measured_on:
-        return True
-    return new.validation_sharpe > best.validation_sharpe
+def _choose_best(versions: Sequence[Version], measured_on: str) -> Version | None:
+    """The earliest of the highest Sharpe ratio on `measured_on`; None if none has a ratio."""
+    rivals = [v for v in versions if v.measured_on == measured_on]
+    rivals = [v for v in rivals if not math.isnan(v.validation_sharpe)]
+    return max(rivals, key=lambda v: (v.validation_sharpe, -v.number), default=None)

@@ -8,8 +8,10 @@ the training. Several processes may write to one store at once; a process that
 was forked from one which had it open must not.
 
 Metrics go by `split/measure` (validation/sharpe) and, through training, by
-train/reward, train/policy_loss, train/value_loss, train/entropy and train/kl, as
-far as an algorithm has them. MLflow takes seconds to import: done when first used.
+train/reward, train/policy_loss, train/value_loss, train/entropy, train/kl,
+train/episode_log_growth and train/episode_bars, as far as an algorithm has them;
+the last two are means of the episodes that ended since the value before. MLflow
+takes seconds to import: done when first used.
 """
 
 import fcntl
@@ -122,7 +124,7 @@ class Run:
         return self._client is not None
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Metrics at one step of the training, such as an update or an episode.
+        """Metrics at one step of the training, such as an update.
 
         Kept for a moment and written together. nan stays nan.
         """

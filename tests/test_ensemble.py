@@ -155,26 +155,17 @@ def test_certainty_weights_are_inverse_variances():
 @given(st.lists(st.floats(-5, 5) | st.just(float("nan")), min_size=1, max_size=5))
 def test_weights_by_sharpe_ratio_are_shares_in_its_order(values):
     sharpes = {f"m{k}": value for k, value in enumerate(values)}
-    for kind in ("softmax", "proportional"):
-        weights = weigh_by_sharpe(sharpes, kind)
-        assert min(weights.values()) >= 0
-        assert sum(weights.values()) == pytest.approx(1)
-        ranked = sorted(sharpes, key=lambda name: np.nan_to_num(sharpes[name]))
-        found = [weights[name] for name in ranked]
-        assert found == sorted(found)
+    weights = weigh_by_sharpe(sharpes)
+    assert min(weights.values()) >= 0
+    assert sum(weights.values()) == pytest.approx(1)
+    ranked = sorted(sharpes, key=lambda name: np.nan_to_num(sharpes[name]))
+    found = [weights[name] for name in ranked]
+    assert found == sorted(found)
 
 
-def test_weights_by_sharpe_ratio_follow_the_closed_forms():
-    assert weigh_by_sharpe({"a": 1.0, "b": 3.0, "c": -2.0}, "proportional") == {
-        "a": 0.25,
-        "b": 0.75,
-        "c": 0.0,
-    }
-    assert weigh_by_sharpe({"a": -1.0, "b": -3.0}, "proportional") == {"a": 0.5, "b": 0.5}
+def test_weights_by_sharpe_ratio_follow_the_closed_form():
     softmax = weigh_by_sharpe({"a": 0.0, "b": np.log(3.0) * 2}, temperature=2.0)
     assert softmax == pytest.approx({"a": 0.25, "b": 0.75})
-    with pytest.raises(ValueError, match="kind is 'rank'; expected softmax or proportional"):
-        weigh_by_sharpe({"a": 0.0}, "rank")
 
 
 def test_the_default_weights_are_shares():

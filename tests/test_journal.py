@@ -133,6 +133,29 @@ def test_best_goes_to_the_better_validation_of_the_same_data_and_rules(store, mo
     assert best == [1, 2, 2, 4]
 
 
+def test_updates_between_points_of_the_curve_are_kept(store, model):
+    result = Result()
+    result.updates += [Update(16, "reward", 0.5), Update(16, "episode_bars", 9.0)]
+    journal.track_agents(
+        store, "ppo", [result], [GAIN], model, params={}, lineage={}, measured_on="v1"
+    )
+    run_id = find(compare_runs(store, "single_agent", differing=False), "seed 0")["run_id"]
+    assert history(store, run_id, "train/reward") == [(16, 0.5), (64, 0.001)]
+    assert history(store, run_id, "train/episode_bars") == [(16, 9.0)]
+    assert history(store, run_id, "train/turnover") == [(0, 0.0), (64, 3.0)]
+
+
+def test_the_stage_gets_its_artefacts(store, model, tmp_path):
+    curve = tmp_path / "curve.csv"
+    curve.write_text("step,sharpe\n")
+    journal.track_agents(
+        store, "ppo", [Result()], [GAIN], model, params={}, lineage={}, measured_on="v1",
+        artefacts=[curve],
+    )  # fmt: skip
+    run_id = find(compare_runs(store, "single_agent", differing=False), "ppo")["run_id"]
+    assert "curve.csv" in [entry.path for entry in open_store(store).list_artifacts(run_id)]
+
+
 def test_a_policy_that_never_trades_counts_as_zero(store, model):
     assert math.isnan(IDLE["sharpe"])
     track_agents(store, model, [GAIN, IDLE])

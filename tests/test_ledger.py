@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hftlib.portfolio.costs import Costs, check_costs, fee, fill_price, impact
-from hftlib.portfolio.ledger import Ledger, book_fill, equity, open_quantity, trade
+from hftlib.portfolio.ledger import Ledger, book_fill, equity, trade
 
 prices = st.floats(0.01, 1e5)
 quantities = st.floats(-1e4, 1e4)
@@ -64,21 +64,6 @@ def test_a_round_trip_without_costs_changes_nothing(quantity, mid):
     ledger = trade(trade(Ledger(100.0, 0.0, 0.0), FREE, mid, quantity), FREE, mid, -quantity)
     assert ledger.cash == pytest.approx(100.0, abs=1e-9 * (1 + abs(quantity) * mid))
     assert ledger.units == 0.0
-
-
-@given(st.floats(1, 1e6), prices, rates, rates)
-def test_a_full_purchase_spends_all_cash_and_never_overdraws_it(cash, mid, fee_bps, spread_bps):
-    costs = Costs(fee_bps, spread_bps, 2.0)
-    ledger = Ledger(cash, 0.0, 0.0)
-    after = trade(ledger, costs, mid, open_quantity(ledger, costs, mid, 1.0))
-    assert after.cash == pytest.approx(0.0, abs=1e-9 * cash)
-
-
-def test_mirrored_weights_open_mirrored_positions_without_costs():
-    ledger = Ledger(1_000.0, 0.0, 0.0)
-    assert open_quantity(ledger, FREE, 10.0, 0.5) == 50.0
-    assert open_quantity(ledger, FREE, 10.0, -0.5) == -50.0
-    assert open_quantity(ledger, FREE, 10.0, 0.0) == 0.0
 
 
 def test_book_fill_moves_cash_units_and_fees():

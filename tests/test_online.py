@@ -242,6 +242,23 @@ def test_the_last_good_checkpoint_outlives_a_divergence(data, rules, tmp_path, s
     assert all(bool(np.isfinite(values.numpy()).all()) for values in policy)
 
 
+@every_algo
+def test_the_last_good_weights_can_be_started_from_as_the_error_says(
+    data, rules, tmp_path, settings
+):
+    with pytest.raises(FloatingPointError) as caught:
+        train_agent(*data, rules, replace(settings, learning_rate=1e30), seed=0, scratch=tmp_path)
+    [file] = tmp_path.glob("*.npz")
+    assert str(caught.value).endswith(str(file))
+    few = replace(settings, total_steps=settings.total_steps // 4, n_evaluations=2)
+    onward = train_agent(*data, rules, few, seed=0, start=read_policy(file)[0])
+    point = onward.curve[1]  # validation, before the first update
+    assert (point.step, point.split) == (0, "validation")
+    policy = load_policy(file, data[1].feature_names)
+    own = online_record.evaluate_policy(policy, "validation", data[1], rules, 0)
+    assert own.log_growth == point.log_growth != 0
+
+
 @pytest.mark.parametrize("extractor", ["mlp", "lstm", "attention"])
 @every_algo
 def test_saved_weights_act_like_the_trained_ones_and_have_fixed_bytes(
@@ -356,11 +373,44 @@ def test_the_curve_has_a_point_a_split_at_every_evaluation(data, rules, settings
         assert np.isfinite(value)
         by_measure.setdefault(measure, []).append(step)
     expected = {"reward", "policy_loss", "value_loss"}
-    expected |= {"ppo": {"entropy", "approx_kl"}, "sac": {"entropy_weight"}}.get(
+    episodes = {"episode_log_growth", "episode_bars"}  # which are too long for SAC and TD3 here
+    expected |= {"ppo": {"entropy", "approx_kl"} | episodes, "sac": {"entropy_weight"}}.get(
         settings.algo, set()
     )
     assert by_measure.keys() == expected
-    assert all(found == steps[1:] for found in by_measure.values())
+    n_updates = settings.total_steps // settings.rollout_steps
+    every = [settings.rollout_steps * k for k in range(1, n_updates + 1)]
+    assert by_measure["reward"] == every
+    n_warmup = getattr(settings, "n_warmup_steps", 0)
+    assert by_measure["value_loss"] == [step for step in every if step > n_warmup]
+
+
+def test_updates_of_sac_are_thinned_to_means(data, rules, monkeypatch):
+    whole = train_agent(*data, rules, SAC, seed=0).updates
+    monkeypatch.setattr(online_record, "MAX_ENTRIES", 12)
+    thinned = train_agent(*data, rules, SAC, seed=0).updates
+    rewards = {u.step: u.value for u in whole if u.measure == "reward"}
+    found = {u.step: u.value for u in thinned if u.measure == "reward"}
+    # 40 updates, every fourth, and the points of the curve: 160, 320, 480, 640
+    assert list(found) == sorted({*range(64, 641, 64), 160, 480})
+    before = 0
+    for step, value in found.items():
+        some = [rewards[s] for s in rewards if before < s <= step]
+        assert value == pytest.approx(np.mean(some))
+        before = step
+
+
+def test_episodes_are_told_by_growth_and_length(data, rules):
+    """The reward is the log growth, so that of an episode is its sum."""
+    short = replace(rules, episode_bars=10)
+    settings = replace(PPO, n_steps=10, total_steps=480, batch_size=160, n_evaluations=2)
+    updates = train_agent(*data, short, settings, seed=0).updates
+    by_measure = {}
+    for step, measure, value in updates:
+        by_measure.setdefault(measure, {})[step] = value
+    assert by_measure["episode_bars"] == {160: 10.0, 320: 10.0, 480: 10.0}
+    for step, growth in by_measure["episode_log_growth"].items():
+        assert growth == pytest.approx(10 * by_measure["reward"][step], rel=1e-4)
 
 
 def test_the_reward_of_an_update_is_that_of_the_environment(data, rules):
@@ -370,7 +420,7 @@ def test_the_reward_of_an_update_is_that_of_the_environment(data, rules):
         for scale in (1.0, 256.0)
     )
     assert one == two
-    assert {update.measure for update in one} == {"reward"}
+    assert "value_loss" not in {update.measure for update in one}
 
 
 def test_callers_are_told_every_point_of_the_curve(data, rules):
@@ -381,8 +431,9 @@ def test_callers_are_told_every_point_of_the_curve(data, rules):
     assert [step for step, _ in told] == [0, 160, 320, 480, 640]
     last = told[-1][1]
     assert last["validation/turnover"] == result.curve[-1].turnover
-    updates = {name: value for step, name, value in result.updates if step == 640}
-    assert updates.items() <= last.items()
+    rewards = [u.value for u in result.updates if u.measure == "reward" and u.step > 480]
+    assert len(rewards) == 10
+    assert last["reward"] == pytest.approx(np.mean(rewards))
 
 
 def test_a_caller_can_stop_a_training_and_gets_what_was_learnt(data, rules):
@@ -453,12 +504,16 @@ def test_weights_of_another_design_cannot_be_started_from(data, rules):
 def test_tensorboard_gets_the_measures(data, rules, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     result = train_agent(*data, rules, SAC, seed=0, tensorboard_log=tmp_path)
-    [folder] = tmp_path.iterdir()
+    [folder] = tmp_path.glob("seed_0/*")
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
     points = events.Scalars("validation/turnover")
     assert [point.step for point in points] == [0, 160, 320, 480, 640]
     assert points[-1].value == pytest.approx(result.curve[-1].turnover)
+    rewards = [u for u in result.updates if u.measure == "reward"]
+    points = events.Scalars("reward")
+    assert [point.step for point in points] == [u.step for u in rewards]
+    assert [p.value for p in points] == pytest.approx([u.value for u in rewards])
 
 
 def test_seeds_for_different_purposes_differ_and_are_stable():

@@ -129,11 +129,20 @@ def test_risk_adjusted_without_weights_is_simple():
 def test_sharpe_and_sortino_are_ratios_over_the_last_bars():
     closes = 100 * np.exp(np.cumsum([0.02, -0.01, 0.03]))
     sharpe, _ = play(closes, RewardSettings("sharpe", window_bars=2), [1, 1, 1])
-    # of (.02), (.02, -.01) and (-.01, .03); a single bar has deviation 0, so the floor .001
-    assert sharpe == pytest.approx([20.0, 0.005 / 0.015, 0.01 / 0.02])
+    # of (.02), (.02, -.01) and (-.01, .03); a single bar has deviation 0, so the floor .001, and
+    # fills half the window
+    assert sharpe == pytest.approx([20.0 / 2, 0.005 / 0.015, 0.01 / 0.02])
     sortino, _ = play(closes, RewardSettings("sortino", window_bars=2), [1, 1, 1])
     downside = 0.01 / np.sqrt(2)
-    assert sortino == pytest.approx([20.0, 0.005 / downside, 0.01 / downside])
+    assert sortino == pytest.approx([20.0 / 2, 0.005 / downside, 0.01 / downside])
+
+
+@pytest.mark.parametrize("kind", ["sharpe", "sortino"])
+def test_a_ratio_counts_by_how_full_its_window_is(kind):
+    closes = 100 * np.exp(np.cumsum(np.full(6, 0.002)))
+    rewards, _ = play(closes, RewardSettings(kind, window_bars=4, volatility_floor=0.01), [1] * 6)
+    # the mean stays .002 and the deviation below the floor: .2 with a full window
+    assert rewards == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
 
 
 def test_differential_sharpe_forgets_at_its_rate():

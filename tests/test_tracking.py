@@ -1,3 +1,4 @@
+import math
 import multiprocessing
 import os
 import shutil
@@ -250,6 +251,16 @@ def test_validations_of_different_things_are_not_compared(store, tmp_path):
     assert find_best(store, "ppo").validation_sharpe == 0.5
     register(store, save_model(tmp_path / "model", "1"), 3.0, "without costs")
     assert find_best(store, "ppo").number == 1
+
+
+def test_going_back_to_earlier_data_goes_back_to_their_best(store, tmp_path):
+    best = []
+    for number, (sharpe, data) in enumerate([(1.0, "a"), (0.3, "b"), (0.2, "a"), (math.nan, "b")]):
+        register(store, save_model(tmp_path / "model", str(number)), sharpe, data)
+        best.append(find_best(store, "ppo").number)
+    assert best == [1, 2, 1, 2]
+    register(store, save_model(tmp_path / "model", "none"), math.nan, "c")
+    assert find_best(store, "ppo").number == 2, "nothing on c has a ratio"
 
 
 def test_the_same_model_is_registered_once(store, tmp_path):

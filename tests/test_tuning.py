@@ -242,6 +242,19 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         tune(parabola, search(), tmp_path / "a.db", {})
 
 
+def test_a_study_of_another_version_of_optuna_is_to_be_begun_anew(tmp_path):
+    tune(parabola, search(n_trials=1), tmp_path / "a.db", {})
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v99'")
+    with pytest.raises(StudyError, match=r"a\.db: .*version.*; delete it to begin anew"):
+        tune(parabola, search(n_trials=2), tmp_path / "a.db", {})
+
+
+def test_a_fault_of_a_sampler_is_none_of_the_file(tmp_path):
+    with pytest.raises(RuntimeError, match="no root"), hold_study(tmp_path / "a.db", 1.0):
+        raise RuntimeError("no root")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -9,7 +9,7 @@ than the observations and prices up to it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -210,36 +210,22 @@ class Ensemble:
         return np.stack(answers).astype(np.float64)
 
 
-def weigh_by_sharpe(
-    sharpes: Mapping[str, float],
-    kind: Literal["softmax", "proportional"] = "softmax",
-    temperature: float = 1.0,
-) -> dict[str, float]:
-    """Weights from Sharpe ratios on validation.
+def weigh_by_sharpe(sharpes: Mapping[str, float], temperature: float = 1.0) -> dict[str, float]:
+    """Weights from Sharpe ratios on validation: the softmax of ratio / temperature.
 
     Parameters
     ----------
     sharpes : annual ratios by member
         nan, of an account that never traded, counts as 0.
-    kind : "softmax" or "proportional"
-        Softmax of ratio / temperature; or in proportion to the positive part of each ratio, equal
-        if none is positive.
     temperature : float
-        Differences of ratios that matter, for the softmax.
+        Differences of ratios that matter.
 
     Returns
     -------
     dict of weights by member, none negative, summing to 1
     """
     values = np.nan_to_num(np.array(list(sharpes.values()), dtype=np.float64))
-    if kind == "softmax":
-        weights = softmax(values / temperature)
-    elif kind == "proportional":
-        positive = np.maximum(values, 0.0)
-        has_any = positive.sum() > 0
-        weights = positive / positive.sum() if has_any else np.full(len(values), 1 / len(values))
-    else:
-        raise ValueError(f"kind is {kind!r}; expected softmax or proportional")
+    weights = softmax(values / temperature)
     return dict(zip(sharpes, weights.tolist(), strict=True))
 
 

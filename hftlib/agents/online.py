@@ -38,6 +38,7 @@ from hftlib.agents.online_record import (
     Recorder,
     StopTraining,
     Update,
+    WatchedEnv,
     is_finite,
     read_weights,
 )
@@ -52,7 +53,6 @@ from hftlib.agents.online_settings import (
 from hftlib.compute import hash_sources
 from hftlib.data.panel import OPTIONAL, BarPanel
 from hftlib.envs.stable import StableVecEnv
-from hftlib.envs.trading import TradingVecEnv
 from hftlib.envs.trading_rules import TradingRules
 
 __all__ = [
@@ -81,7 +81,7 @@ class Trained(NamedTuple):
     step : environment steps behind `weights`; fewer than were taken if the best were kept
     weights, design : for `online_policy.LearntPolicy` and `save_policy`
     curve : the learning curve
-    updates : means of rewards and losses between its points
+    updates : rewards, episodes and losses, update by update, see `Update`
     """
 
     seed: int
@@ -124,12 +124,13 @@ def train_agent(
     start : weights by name, optional
         Of a former training of the same design; instead of random ones.
     on_record : function of the step and measures by name, optional
-        Called at each point of the curve, after its checkpoint: means of `Update`, and
+        Called at each point of the curve, after its checkpoint: means of the entries of `Update`
+        since the point before, and
         "<split>/sharpe" (0 if it never traded), "<split>/log_growth", "<split>/turnover". May raise
         `StopTraining`, after which the result is what was learnt until then; other exceptions pass.
         A resumed training does not repeat the calls of the one that was stopped.
     tensorboard_log : folder, optional
-        Gets the same measures for TensorBoard, in a folder named by the seed.
+        Gets curve and updates for TensorBoard, in a folder named by the seed.
 
     Returns
     -------
@@ -138,13 +139,15 @@ def train_agent(
     Raises
     ------
     FloatingPointError
-        If a loss or weight becomes nan or infinite; names the step and the last good checkpoint.
+        If a loss or weight becomes nan or infinite; names the step, the last good checkpoint, and
+        beside it the file of its weights, as `save_policy` writes them: to act with, or to start
+        from with other settings.
     ValueError
         If SAC or TD3 get discrete actions, or `start` is of another design.
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    env = StableVecEnv(TradingVecEnv(train, rules, settings.n_envs), settings.reward_scale)
+    env = StableVecEnv(WatchedEnv(train, rules, settings.n_envs), settings.reward_scale)
     design = describe_policy(settings, train, rules, env)
     log = None if tensorboard_log is None else tensorboard_log / f"seed_{seed}"
     model = _make_model(env, settings, design, seed, log)

@@ -1,11 +1,11 @@
-"""What is watched while a policy trains: the learning curve, the losses, the checkpoints.
+"""What is watched while a policy trains: the learning curve, each update, the checkpoints.
 
 The recorder is a callback of Stable-Baselines3. It looks at rollout boundaries
 only, where the state of a training is small enough to be kept whole.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +16,17 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 from hftlib.agents.checkpoint import load_checkpoint, save_checkpoint
-from hftlib.agents.online_policy import Design, LearntPolicy, Weights
-from hftlib.agents.online_settings import OnlineSettings
+from hftlib.agents.online_policy import Design, LearntPolicy, Weights, save_policy
+from hftlib.agents.online_settings import OffPolicySettings, OnlineSettings
 from hftlib.agents.policy import play
 from hftlib.data.panel import BarPanel
+from hftlib.envs.trading import TradingVecEnv
 from hftlib.envs.trading_rules import TradingRules
 from hftlib.portfolio import measures
 
 logger = logging.getLogger(__name__)
+MAX_ENTRIES = 200  # of SAC and TD3, whose updates are many; points of the curve come on top
+LEAST_EQUITY = 1e-12  # share of the start, below which a logarithm says nothing
 # What Stable-Baselines3 logs of an update: our name and the sign.
 LOGGED = {
     "train/policy_gradient_loss": ("policy_loss", 1),
@@ -51,15 +54,39 @@ class CurvePoint(NamedTuple):
 
 
 class Update(NamedTuple):
-    """Mean of one measure since the point of the curve before.
+    """Mean of one measure since the entry before.
 
-    "reward" a step in units of the environment; of the updates "policy_loss", "value_loss" (of
-    the critics with SAC and TD3), for PPO "entropy" and "approx_kl", for SAC "entropy_weight".
+    PPO has an entry a rollout, with the update on it; SAC and TD3 at most `MAX_ENTRIES` at even
+    distances; and all of them one at each point of the curve.
+
+    "reward" a step in units of the environment; of the episodes that ended "episode_log_growth"
+    and "episode_bars"; of the updates "policy_loss", "value_loss" (of the critics with SAC and
+    TD3), for PPO "entropy" and "approx_kl", for SAC "entropy_weight". What did not happen has no
+    entry.
     """
 
     step: int
     measure: str
     value: float
+
+
+class WatchedEnv(TradingVecEnv):
+    """Copies to train on that tell how their episodes went.
+
+    ended : log growth of the equity and bars of each episode that the last step ended
+    """
+
+    ended: Sequence[tuple[float, int]] = ()
+
+    def step(self, actions: npt.NDArray[Any]) -> Any:
+        """As `TradingVecEnv`."""
+        lengths = self._accounts.records["age"] + 1
+        result = super().step(actions)
+        which = np.flatnonzero(result[2] | result[3])
+        shares = result[4]["equity"][which] / self._accounts.rules.initial_cash
+        growths = np.log(np.maximum(shares, LEAST_EQUITY))
+        self.ended = list(zip(growths.tolist(), lengths[which].tolist(), strict=True))
+        return result
 
 
 def evaluate_policy(
@@ -73,7 +100,7 @@ def evaluate_policy(
         step,
         split,
         float(measures.sharpe(measures.simple_returns(total), per_year)),
-        float(np.log(max(total[-1], 1e-12)) / (len(total) - 1) * per_year),
+        float(np.log(max(total[-1], LEAST_EQUITY)) / (len(total) - 1) * per_year),
         float(rollout.turnover[0] * per_year),
     )
 
@@ -84,7 +111,8 @@ def score_of(point: CurvePoint) -> float:
 
 
 class Recorder(BaseCallback):
-    """At evenly spaced rollout boundaries: a point of the curve a split, and a checkpoint.
+    """At rollout boundaries: what the updates were like, and, at evenly spaced ones, a point of
+    the curve a split, and a checkpoint.
 
     Attributes
     ----------
@@ -112,9 +140,13 @@ class Recorder(BaseCallback):
         at = np.linspace(0, n_rollouts, settings.n_evaluations).round().astype(int)
         # the last one: after learn()
         self._due = {int(k) * settings.rollout_steps for k in at[:-1]}
+        is_thinned = isinstance(settings, OffPolicySettings)
+        stride = -(-n_rollouts // MAX_ENTRIES) if is_thinned else 1
+        self._steps_per_entry = stride * settings.rollout_steps
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self.last_good_step: int | None = None
+        self._last_good = Weights()
 
     @property
     def is_over(self) -> bool:
@@ -127,12 +159,19 @@ class Recorder(BaseCallback):
     def _on_step(self) -> bool:
         rewards = self.locals["rewards"]
         self._count("reward", float(rewards.mean()) / self.settings.reward_scale)
+        env: Any = self.training_env
+        for growth, n_bars in env.env.ended:
+            self._count("episode_log_growth", growth)
+            self._count("episode_bars", n_bars)
         return True
 
     def _on_rollout_start(self) -> None:
         self._read_losses()
-        if self.model.num_timesteps in self._due:
+        step = self.model.num_timesteps
+        if step in self._due:
             self.record(self.model)
+        elif step % self._steps_per_entry == 0:
+            self._add_entry(step)
 
     def _count(self, measure: str, value: float) -> None:
         self._sums[measure] = self._sums.get(measure, 0.0) + value
@@ -149,6 +188,23 @@ class Recorder(BaseCallback):
                 self._count(measure, value)
         logged.clear()
         self.model.logger.name_to_excluded.clear()
+
+    def _add_entry(self, step: int) -> None:
+        """Add the means since the entry before."""
+        for name, total in self._sums.items():
+            value = total / self._counts[name]
+            self.updates.append(Update(step, name, value))
+            self.model.logger.record(name, value)
+        self._sums, self._counts = {}, {}
+        self.model.logger.dump(step)
+
+    def _average_updates(self, after: int) -> dict[str, float]:
+        """Means of the entries later than a step."""
+        values: dict[str, list[float]] = {}
+        for update in self.updates:
+            if update.step > after:
+                values.setdefault(update.measure, []).append(update.value)
+        return {name: float(np.mean(some)) for name, some in values.items()}
 
     def record(self, model: Any) -> None:
         """Add a point a split, keep a checkpoint, tell the caller.
@@ -171,24 +227,22 @@ class Recorder(BaseCallback):
             evaluate_policy(policy, split, panel, self.rules, step)
             for split, panel in self.splits.items()
         ]
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._add_entry(step)
+        told = self._average_updates(self.curve[-1].step if self.curve else 0)
         self.curve += points
-        self.updates += [Update(step, name, value) for name, value in means.items()]
-        self._sums, self._counts = {}, {}
         if self.settings.patience is not None:
             score = next(score_of(point) for point in points if point.split == "validation")
             if score > self.best_score:
                 self.best_step, self.best_score, self.best_weights = step, score, weights
         if self.checkpoint is not None:
             save_checkpoint(self.checkpoint, self.about, self._save_state(model))
-        self.last_good_step = step
-        told = dict(means)
+        self.last_good_step, self._last_good = step, weights
         for point in points:
             rates = {"sharpe": score_of(point), "log_growth": point.log_growth}
             rates["turnover"] = point.turnover
-            told |= {f"{point.split}/{name}": value for name, value in rates.items()}
-        for name, value in told.items():
-            model.logger.record(name, value)
+            for name, value in rates.items():
+                told[f"{point.split}/{name}"] = value
+                model.logger.record(f"{point.split}/{name}", value)
         model.logger.dump(step)
         if self.on_record is not None:
             self.on_record(step, told)
@@ -196,10 +250,18 @@ class Recorder(BaseCallback):
             raise StopTraining(f"no better validation since step {self.best_step}")
 
     def divergence(self, step: int, what: str) -> FloatingPointError:
-        """The error for numbers that are none any more."""
+        """The error for numbers that are none any more; saves the last good weights for others.
+
+        The checkpoint itself only serves a call with the same arguments, which diverges again.
+        """
         good = "none"
         if self.checkpoint is not None and self.last_good_step is not None:
-            good = f"step {self.last_good_step}, {self.checkpoint}"
+            file = self.checkpoint.with_suffix(".npz")
+            save_policy(file, self._last_good, self.design)
+            good = (
+                f"step {self.last_good_step}, {self.checkpoint}; its weights, for load_policy() "
+                f"or train_agent(start=read_policy(...)[0]): {file}"
+            )
         return FloatingPointError(
             f"training diverged: {what} at step {step}; lower learning_rate or reward_scale. "
             f"Last good checkpoint: {good}"
@@ -224,7 +286,7 @@ class Recorder(BaseCallback):
         self.curve = [CurvePoint(*point) for point in saved["curve"]]
         self.updates = [Update(*update) for update in saved["updates"]]
         self.best_step, self.best_score, self.best_weights = saved["best"]
-        self.last_good_step = model.num_timesteps
+        self.last_good_step, self._last_good = model.num_timesteps, read_weights(model)
         logger.info("resumed at step %d", model.num_timesteps)
 
     def _save_state(self, model: Any) -> dict[str, Any]:

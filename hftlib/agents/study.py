@@ -26,8 +26,6 @@ from sqlalchemy.exc import SQLAlchemyError
 Direction = Literal["maximize", "minimize"]
 DESCRIPTION = "description"  # user attribute of a study: what its trials depend on
 WORKER = "worker"  # user attribute of a trial: the file that its worker has locked
-
-
 _FAULTS = (OSError, sqlite3.Error, SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 
@@ -51,20 +49,19 @@ def hold_study(file: Path, timeout_s: float) -> Iterator[None]:
         with lock.open("a") as handle:
             _wait_for(handle, file, timeout_s)
             yield
-    except (
-        OSError,
-        sqlite3.Error,
-        SQLAlchemyError,
-        optuna.exceptions.StorageInternalError,
-    ) as error:
+    except _FAULTS as error:
         raise StudyError(_explain(file, error, timeout_s)) from error
-    except RuntimeError as error:  # Optuna's own check of the tables
-        raise StudyError(f"{file}: {error}; delete it to begin anew") from error
 
 
 @contextmanager
 def connect_study(file: Path, timeout_s: float) -> Iterator[optuna.storages.RDBStorage]:
-    """The storage of a file, created if there is none; closed at the end of the block."""
+    """The storage of a file, created if there is none; closed at the end of the block.
+
+    Raises
+    ------
+    StudyError
+        As `hold_study`, and if another version of Optuna made the file.
+    """
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(file, timeout=timeout_s, check_same_thread=False)
@@ -75,7 +72,10 @@ def connect_study(file: Path, timeout_s: float) -> Iterator[optuna.storages.RDBS
 
     logging.getLogger("optuna").setLevel(logging.WARNING)
     with hold_study(file, timeout_s):
-        storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
+        try:
+            storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
+        except RuntimeError as error:  # its check of the tables
+            raise StudyError(f"{file}: {error}; delete it to begin anew") from error
     try:
         yield storage
     finally:

@@ -71,7 +71,7 @@ def observe(  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def _find_end(rules, account, equity, gross):  # type: ignore[no-untyped-def]
+def _find_end(rules, account, equity):  # type: ignore[no-untyped-def]
     """Why the episode ends here, if it does."""
     if account.is_called:
         return MARGIN_CALL
@@ -111,7 +111,8 @@ def _score(rules, account, growth, uncharged, accuracy, distance, growths, terms
     """
     size = growths.shape[1]
     growths[i, account.age % size] = growth
-    mean, deviation, downside = moments(growths[i], min(account.age + 1, size))
+    n_seen = min(account.age + 1, size)
+    mean, deviation, downside = moments(growths[i], n_seen)
     terms[i, :] = 0.0
     if rules.reward == RISK_ADJUSTED:
         terms[i, 0] = uncharged
@@ -119,9 +120,9 @@ def _score(rules, account, growth, uncharged, accuracy, distance, growths, terms
         terms[i, 2] = -rules.volatility_weight * deviation
         terms[i, 3] = -rules.drawdown_weight * (1.0 - account.equity / account.peak)
     elif rules.reward == SHARPE:
-        terms[i, 0] = mean / max(deviation, rules.volatility_floor)
+        terms[i, 0] = n_seen / size * mean / max(deviation, rules.volatility_floor)
     elif rules.reward == SORTINO:
-        terms[i, 0] = mean / max(downside, rules.volatility_floor)
+        terms[i, 0] = n_seen / size * mean / max(downside, rules.volatility_floor)
     elif rules.reward == DIFFERENTIAL_SHARPE:
         floor = rules.volatility_floor
         terms[i, 0] = differential_sharpe(account.mean, account.square, growth, floor)
@@ -222,7 +223,7 @@ def step(  # type: ignore[no-untyped-def]
                 rules, account, growth, uncharged, accuracy, distance, growths, terms, i
             )
         account.age += 1
-        account.end = _find_end(rules, account, after, gross)
+        account.end = _find_end(rules, account, after)
         account.is_called = after < rules.maintenance * gross
         _observe(rules, features, bars, offsets, account, units, i, out)
     return -1

@@ -1,7 +1,9 @@
 """What a step on bars is worth: formulas, each a sum of named terms.
 
-All start from the log growth of the equity, which is after all costs. The
-formulas know neither bars nor accounts; `envs.kernel` calls them.
+All start from the log growth of the equity, which is after all costs. Ratios
+over a window count by how much of it an episode has filled: the deviation of
+the first growth is 0, and over its floor alone that one would outweigh all
+others. The formulas know neither bars nor accounts; `envs.kernel` calls them.
 
 Source: Moody & Saffell (2001), Learning to trade via direct reinforcement, IEEE
 Transactions on Neural Networks 12(4), for the differential Sharpe ratio.
@@ -32,16 +34,21 @@ N_TERMS = max(len(names) for names in TERMS.values())
 class RewardSettings:
     """Which reward, and its weights; g is a step's log growth.
 
+    Kinds other than `simple` have other scales: a ratio, for one, is of order 1, where g is
+    some basis points. The `reward_scale` of an algorithm goes with the kind.
+
     Attributes
     ----------
     kind : str
         `simple`: g. `risk_adjusted`: return before costs, less `cost_weight` times costs, less
         `volatility_weight` times the deviation of the last g, less `drawdown_weight` times
         the drawdown now. `sharpe`, `sortino`: mean of the last g over their deviation, over
-        their downside deviation. `differential_sharpe`: what this g adds to a Sharpe ratio
-        with exponential forgetting. `hybrid`: g, plus `accuracy_weight` times how far a right
-        forecast was followed, less `sizing_weight` times the squared distance from the
-        position that forecast and uncertainty call for.
+        their downside deviation, times the share of the window that is filled: a ratio of
+        one or two g says little. `differential_sharpe`: what this g adds to a Sharpe ratio
+        with exponential forgetting; its averages start at 0, so that about the first
+        1 / `adaptation_rate` steps weigh more than later ones. `hybrid`: g, plus
+        `accuracy_weight` times how far a right forecast was followed, less `sizing_weight`
+        times the squared distance from the position that forecast and uncertainty call for.
     window_bars : int
         Steps that "the last g" are; fewer at the start of an episode.
     cost_weight : float

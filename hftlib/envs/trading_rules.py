@@ -20,8 +20,9 @@ class Limits:
     ----------
     max_leverage : float
         Most that all positions together, long plus short, may be when an order
-        is sent, as a multiple of equity; orders beyond are scaled down. At least
-        `max_weight`.
+        is sent, as a multiple of equity; orders beyond are scaled down. But for costs:
+        orders are sized at mid, and what a short sale costs lowers the equity, so that
+        one may end slightly beyond. At least `max_weight`.
     maintenance_fraction : float
         Equity that a position needs, as a share of long plus short, [0, 1). Below it at
         a close all is closed at the next open, costs included, which ends the
@@ -55,7 +56,8 @@ class Financing:
     borrow_bps : float
         On the value of what is sold short.
     interest_bps : float
-        On negative cash, so on what is bought beyond the equity. Cash earns nothing.
+        On negative cash: on what is bought beyond the equity and the proceeds of short
+        sales, which count as cash. 150 % long and 50 % short pays none. Cash earns nothing.
     """
 
     borrow_bps: float = 0.0

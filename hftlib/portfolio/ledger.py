@@ -38,18 +38,6 @@ def book_fill(ledger: Ledger, quantity: float, price: float, charge: float) -> L
 
 
 @compile_kernel
-def open_quantity(ledger: Ledger, costs: Costs, mid: float, weight: float) -> float:
-    """Signed units that put `weight` of the equity to work, costs included.
-
-    At weight 1 a purchase leaves no cash and never overdraws it.
-    """
-    if weight == 0.0:
-        return 0.0
-    price = fill_price(costs, mid, weight)
-    return weight * equity(ledger, mid) / (price + fee(costs, price))
-
-
-@compile_kernel
 def trade(ledger: Ledger, costs: Costs, mid: float, quantity: float, moved: float = 0.0) -> Ledger:
     """Send a market order of signed `quantity` and book it; 0 books nothing.
 

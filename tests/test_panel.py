@@ -330,7 +330,7 @@ def test_bars_and_features_are_paired_by_row_and_other_bars_refused():
     assert_equal(made.panels["test"], whole.panels["test"])
     with pytest.raises(FeatureError, match="1200 rows of features for 600 bars; compute the"):
         build_datasets(own, features, ["BBB"], **settings)
-    with pytest.raises(FeatureError, match="row 0 of the features is AAA at 2010-01-01 .* BBB at"):
+    with pytest.raises(FeatureError, match=r"row 0 of the features is AAA at 2010-01-01 .* BBB at"):
         build_datasets(own, features[:600], ["BBB"], **settings)
     shifted = features.assign(ts=features["ts"] + pd.Timedelta("1D"))
     with pytest.raises(FeatureError, match="row 0 of the features is AAA at 2010-01-02 "):

@@ -108,7 +108,7 @@ def test_feature_that_starts_late_leaves_the_others_their_rows(rows):
 
 def test_symbol_without_any_feature_is_named(rows):
     empty = make_rows("BBB").assign(**dict.fromkeys(NAMES, np.nan))
-    with pytest.raises(ValueError, match="none of 5 features .* symbols without any: BBB; leave"):
+    with pytest.raises(ValueError, match=r"none of 5 features .* symbols without any: BBB; leave"):
         select_features(pd.concat([rows, empty]), NAMES, **SETTINGS)
 
 

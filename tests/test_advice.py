@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hftlib.data.manifest import ManifestError, write_manifest
 from hftlib.data.panel import PanelError
 from hftlib.features import advice
 from hftlib.schema import FORECASTS
-from tests.conftest import make_panel
+from tests.conftest import make_bars, make_panel
 
 
 def make_forecasts(panel, first: int = 100, seed: int = 0) -> pd.DataFrame:
@@ -63,6 +64,7 @@ def test_the_scaler_of_a_later_split_is_that_of_the_training_rows(tmp_path):
     train, test = make_panel(n_bars=200), make_panel(n_bars=120, seed=1)
     train.save(tmp_path / "train.npz")
     test.save(tmp_path / "test.npz")
+    write_manifest(tmp_path, splits={}, bars=make_bars(1), inputs={}, settings={})
     forecasts = make_forecasts(train, first=50)
     scaler = advice.fit_forecasts(train, forecasts)
     for split, panel in (("train", train), ("test", test)):
@@ -70,6 +72,15 @@ def test_the_scaler_of_a_later_split_is_that_of_the_training_rows(tmp_path):
         assert loaded.features.tobytes() == (
             advice.add_forecasts(panel, forecasts, scaler).features.tobytes()
         )
+
+
+def test_a_dataset_that_is_not_the_one_written_is_refused(tmp_path):
+    train = make_panel(n_bars=200)
+    train.save(tmp_path / "train.npz")
+    write_manifest(tmp_path, splits={}, bars=make_bars(1), inputs={}, settings={})
+    make_panel(n_bars=200, seed=1).save(tmp_path / "train.npz")
+    with pytest.raises(ManifestError, match=r"train\.npz differs .*; make the dataset again"):
+        advice.load_advised(tmp_path, "train", make_forecasts(train))
 
 
 def test_training_rows_without_any_forecast_are_refused_with_the_remedy(panel):

@@ -53,6 +53,7 @@ def test_bullish_candles_are_plus_one_and_their_mirror_minus_one(name):
     [
         ("hammer", [(100, 103, 95, 101)]),  # the upper shadow is longer than the body
         ("engulfing", [(102, 103, 99, 100), (100.5, 102, 99, 101.5)]),  # does not reach the open
+        ("engulfing", [(10, 10, 9, 9), (8, 9.5, 8, 9.5)]),  # larger, but closes below the open
         ("star", [(104, 104.5, 99.5, 100), (100, 103, 98, 103), (100, 104, 100, 103.5)]),
         ("soldiers", [(100, 102, 99, 101), (100.5, 102, 100, 102), (103, 103.2, 101.4, 102)]),
     ],

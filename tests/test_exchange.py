@@ -132,8 +132,41 @@ def test_a_listing_after_the_start_is_found_without_empty_pages(tmp_path):
 def test_a_delisted_symbol_ends_early_and_empty_pages_do_not_stop_the_rest(tmp_path):
     with serve_candles(last=START_MS + 30 * HOUR_MS) as loopback:
         (raw,) = read(loopback, tmp_path)
-        assert len(loopback.asked_for("klines")) == 3
+        assert len(loopback.asked_for("klines")) == 4, "one behind the last candle"
     assert len(raw.frame) == 30
+
+
+def test_an_exchange_that_gives_fewer_than_asked_leaves_no_hole(tmp_path):
+    def reply(path: str, query: dict[str, str]) -> Answer:
+        if path.endswith("/exchangeInfo"):
+            symbols = [MARKET] if "/api/v3/" in path else []
+            return Answer(json.dumps({"timezone": "UTC", "symbols": symbols}))
+        return klines(query | {"limit": "300"})
+
+    with serve(reply) as loopback:
+        (raw,) = read(loopback, tmp_path)
+        assert len(loopback.asked_for("klines")) == 8
+    assert (raw.frame["ts"].astype("int64").diff().dropna() == HOUR_MS).all()
+    assert len(raw.frame) == 2_400
+
+
+def test_a_span_that_is_not_over_is_asked_for_once_within_the_age_allowed(tmp_path):
+    today = ExchangeRequest("binance", "BTC/USDT", date(2024, 6, 3), date(2024, 6, 3))
+    with serve_candles() as loopback:
+        first = read(loopback, tmp_path, today)
+        (again,) = read(loopback, tmp_path, today, now=NOW + pd.Timedelta("5min"))
+        assert len(loopback.asked_for("klines")) == 1
+    pd.testing.assert_frame_equal(again.frame, first[0].frame)
+
+
+def test_a_candle_that_ran_when_it_was_asked_for_is_asked_for_again_when_it_is_over(tmp_path):
+    today = ExchangeRequest("binance", "BTC/USDT", date(2024, 6, 3), date(2024, 6, 3))
+    with serve_candles() as loopback:
+        read(loopback, tmp_path, today)
+        (raw,) = read(loopback, tmp_path, today, now=NOW + pd.Timedelta("50min"))
+        pages = loopback.asked_for("klines")
+    assert len(raw.frame) == 19
+    assert int(pages[-1]["startTime"]) == int(pd.Timestamp("2024-06-03T18Z").timestamp()) * 1_000
 
 
 def test_the_candle_that_is_not_over_is_left_out_and_asked_for_later(tmp_path):

@@ -243,9 +243,15 @@ def test_feature_that_does_not_vary_has_no_coefficient_and_spoils_no_other(walk)
     assert table.loc["mixed", "ic"] == alone["ic"][0]
 
 
-def test_feature_without_values_is_named(walk):
-    with pytest.raises(ValueError, match=r"none of 600 rows .* without any value: absent; leave"):
-        information(walk[["mixed"]].assign(absent=np.nan), walk["close"])
+def test_feature_without_values_or_with_few_changes_no_other(walk):
+    late = walk["noise"].where(walk.index >= 400)
+    table = information(walk[["mixed"]].assign(absent=np.nan, late=late), walk["close"])
+    by_name = {name: part.reset_index(drop=True) for name, part in table.groupby("feature")}
+    assert by_name["absent"][["ic", "low", "high"]].isna().all(axis=None)
+    alone = information(walk[["mixed"]], walk["close"])
+    pd.testing.assert_frame_equal(by_name["mixed"], alone, check_exact=True)
+    short = walk[400:]
+    assert by_name["late"]["ic"][0] == information(short[["noise"]], short["close"])["ic"][0]
 
 
 def test_seed_decides_the_interval(walk):

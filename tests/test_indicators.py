@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ta.momentum import KAMAIndicator
+from ta.momentum import KAMAIndicator, RSIIndicator
 from ta.trend import ADXIndicator, AroonIndicator, CCIIndicator, PSARIndicator, WMAIndicator
 from ta.volatility import AverageTrueRange, UlcerIndex
 from ta.volume import MFIIndicator
@@ -129,6 +129,7 @@ def test_constant_prices_give_finite_features_and_no_moves(volume):
         *("cci_20", "sma_distance_50", "bollinger_position", "donchian_width", "skewness_60"),
         *("close_location", "trend_regime", "momentum_score_60", "trend_efficiency_20"),
         *("drawdown_60", "ulcer_14", "run_length", "money_flow_14", "volume_balance_20"),
+        *("rsi_14", "rsi_5", "stochastic_14", "doji", "inside_bar", "hammer", "engulfing"),
     ]
     assert (table[still][120:] == 0).all(axis=None)
 
@@ -236,6 +237,8 @@ def peers():
     aroon = AroonIndicator(real["high"], real["low"], 25)
     money = MFIIndicator(*hlc, real["volume"], 14).money_flow_index()
     return real, {
+        "rsi_14": RSIIndicator(real["close"], 14).rsi() / 50 - 1,
+        "rsi_5": RSIIndicator(real["close"], 5).rsi() / 50 - 1,
         "adx_14": adx.adx() / 100,
         "direction_14": (adx.adx_pos() - adx.adx_neg()) / 100,
         "psar_distance": 1 - psar.psar() / real["close"],
@@ -253,7 +256,16 @@ def peers():
 @pytest.mark.parametrize(
     "name",
     [
-        *("adx_14", "direction_14", "psar_distance", "psar_trend", "wma_distance_9", "cci_20"),
+        *(
+            "rsi_14",
+            "rsi_5",
+            "adx_14",
+            "direction_14",
+            "psar_distance",
+            "psar_trend",
+            "wma_distance_9",
+            "cci_20",
+        ),
         *("money_flow_14", "aroon_25", "atr_14", "ulcer_14", "kama_distance_10"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftlib.data.bars import RawBars, SourceError, read_folder, read_packaged
-from hftlib.data.ingest import ingest_bars, parse_times
+from hftlib.data.ingest import check_symbols, ingest_bars, parse_times
 from hftlib.data.quality import QualityLimits
 from hftlib.schema import BARS, QUARANTINE, validate
 from tests.conftest import SHARED_DATA
@@ -271,3 +271,11 @@ def test_bitstamp_file_is_flipped_and_loses_no_row(tmp_path):
     assert result.bars["symbol"].unique().tolist() == ["BTC/USD"]
     assert result.bars["ts"].is_monotonic_increasing
     assert result.bars["ts"].iloc[-1] == pd.Timestamp("2022-03-01 00:00Z")
+
+
+def test_symbol_without_bars_is_refused_with_the_nearest_name():
+    check_symbols(["SP500", "AAPL"], ["AAPL", "SP500"])
+    with pytest.raises(SourceError, match="no bars of 'SP50'; did you mean SP500"):
+        check_symbols(["SP50"], ["AAPL", "SP500"])
+    with pytest.raises(SourceError, match="no bars of 'ZZZ'; there are AAPL, SP500"):
+        check_symbols(["ZZZ"], ["AAPL", "SP500"])

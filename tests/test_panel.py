@@ -310,6 +310,33 @@ def test_prices_join_the_features_as_rolling_z_scores_and_volume_where_it_is_kno
     assert without.scaler.names == ("rsi_14", *columns[:4])
 
 
+def test_a_short_symbol_that_is_not_used_takes_no_column_from_the_others():
+    bars = pd.concat([make_bars(300), make_bars(10, ("NEW",))], ignore_index=True)
+    bars.loc[bars["symbol"] == "NEW", "volume"] = np.nan
+    settings = {"names": ["rsi_14"], "zscore_bars": 20, **CUT}
+    made = build_datasets(bars, compute_features(bars), ["AAA"], **settings)
+    assert made.scaler.names == ("rsi_14", "open_z", "high_z", "low_z", "close_z", "volume_z")
+    with pytest.raises(FeatureError, match=r"NEW: none of 10 bars .*: rsi_14, open_z"):
+        build_datasets(bars, compute_features(bars), ["AAA", "NEW"], **settings)
+
+
+def test_bars_and_features_are_paired_by_row_and_other_bars_refused():
+    bars = make_bars(600, ("AAA", "BBB"))
+    features = compute_features(bars)
+    settings = {"names": ["return_1"], **CUT}
+    own = bars[bars["symbol"] == "BBB"]
+    made = build_datasets(own, compute_features(own), ["BBB"], **settings)
+    whole = build_datasets(bars, features, ["BBB"], **settings)
+    assert_equal(made.panels["test"], whole.panels["test"])
+    with pytest.raises(FeatureError, match="1200 rows of features for 600 bars; compute the"):
+        build_datasets(own, features, ["BBB"], **settings)
+    with pytest.raises(FeatureError, match=r"row 0 of the features is AAA at 2010-01-01 .* BBB at"):
+        build_datasets(own, features[:600], ["BBB"], **settings)
+    shifted = features.assign(ts=features["ts"] + pd.Timedelta("1D"))
+    with pytest.raises(FeatureError, match="row 0 of the features is AAA at 2010-01-02 "):
+        build_datasets(bars, shifted, ["AAA"], **settings)
+
+
 def test_dataset_of_an_unknown_feature_is_refused_with_the_nearest_name():
     bars = make_bars(300)
     with pytest.raises(FeatureError, match="rsi_15 is not among the features; did you mean rsi_"):

@@ -86,9 +86,29 @@ def test_feature_that_does_not_vary_is_left_out(rows):
     assert "flat" not in set(table["feature"])
 
 
-def test_symbol_without_values_is_named_with_its_feature(rows):
-    empty = make_rows("BBB").assign(noise=np.nan)
-    with pytest.raises(ValueError, match=r"BBB: none of 800 rows .* without any value: noise"):
+def test_feature_without_values_for_one_symbol_is_left_out_and_spoils_no_other(rows):
+    both = pd.concat([rows, make_rows("BBB", seed=1)])
+    bare = both.assign(weak=both["weak"].where(both["symbol"] == "AAA"))
+    others = [name for name in NAMES if name != "weak"]
+    table = select_features(bare, NAMES, **SETTINGS)
+    pd.testing.assert_frame_equal(table, select_features(both, others, **SETTINGS))
+
+
+def test_feature_that_starts_late_leaves_the_others_their_rows(rows):
+    late = rows.assign(weak=rows["weak"].where(rows.index >= 600))
+    found = select_features(late, NAMES, **SETTINGS).set_index("feature")["ic"]
+    whole = select_features(rows, NAMES, **SETTINGS).set_index("feature")["ic"]
+    pd.testing.assert_series_equal(found.drop("weak"), whole.drop("weak")[found.index.drop("weak")])
+    short = rows[600:]
+    table = select_features(short, ["weak"], **SETTINGS)
+    assert found["weak"] == pytest.approx(table["ic"][0], abs=1e-15)
+    clusters = cluster_features(late, NAMES, 0.9)
+    assert clusters[["strong", "copy", "mirror"]].nunique() == 1
+
+
+def test_symbol_without_any_feature_is_named(rows):
+    empty = make_rows("BBB").assign(**dict.fromkeys(NAMES, np.nan))
+    with pytest.raises(ValueError, match=r"none of 5 features .* symbols without any: BBB; leave"):
         select_features(pd.concat([rows, empty]), NAMES, **SETTINGS)
 
 

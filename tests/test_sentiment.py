@@ -118,6 +118,31 @@ def test_file_that_cannot_be_used_is_refused_with_its_line(tmp_path, text, messa
         read(tmp_path, text)
 
 
+def test_blank_lines_are_passed_over_and_shift_no_line_number(tmp_path):
+    assert len(read(tmp_path, HEADER + "\n" + ROW + "\n\n")) == 1
+    with pytest.raises(SentimentError, match=r"scores\.csv, line 5: score is 'good'"):
+        read(tmp_path, HEADER + "\n" + ROW + "\nAAA,2010-01-03T00:00Z,good\n")
+    with pytest.raises(SentimentError, match=r"scores\.csv, line 4: no bars of symbol 'ZZZ'"):
+        read(tmp_path, HEADER + ROW + "\nZZZ,2010-01-03T00:00Z,1\n")
+
+
+def test_parquet_s_index_does_not_matter_and_may_be_the_time(tmp_path):
+    table = pd.DataFrame(
+        {
+            "symbol": ["AAA", "XYZ"],
+            "ts": pd.to_datetime(["2010-01-01", "2010-01-02"], utc=True),
+            "score": [1.0, 2.0],
+        },
+        index=[7, 3],
+    )
+    table.to_parquet(tmp_path / "scores.parquet")
+    with pytest.raises(SentimentError, match=r"scores\.parquet, row 1: no bars of symbol 'XYZ'"):
+        read_sentiment(tmp_path, ["AAA"])
+    table.set_index("ts").to_parquet(tmp_path / "scores.parquet")
+    found = read_sentiment(tmp_path, ["AAA", "XYZ"])
+    assert found["ts"].tolist() == table["ts"].tolist()
+
+
 def test_parquet_that_is_none_is_refused(tmp_path):
     with pytest.raises(SentimentError, match=r"bad\.parquet: cannot be read"):
         read(tmp_path, "no table", "bad.parquet")

@@ -1,10 +1,11 @@
 """Candles of crypto-asset exchanges, through ccxt (extra `[sources]`).
 
-A span is asked for page by page, each of as many candles as the exchange
-gives, and every page is kept on disk: a download that was broken off goes on
-where it stopped. Candles are stamped with their start, UTC; one that is not
-over is left out. ccxt reads a broken answer as a page without candles, which
-would leave a silent hole: the answer itself is looked at.
+A span is asked for page by page, each from behind the last candle that came:
+some exchanges give fewer than they are asked for. Every page is kept on disk,
+so a download that was broken off goes on where it stopped. Candles are stamped
+with their start, UTC; one that is not over is left out. ccxt reads a broken
+answer as a page without candles, which would leave a silent hole: the answer
+itself is looked at.
 """
 
 import json
@@ -107,19 +108,24 @@ def _read(request: ExchangeRequest, exchange: Any, service: Service, now: pd.Tim
     limit = _page_size(exchange)
     now_ms = int(now.timestamp() * 1_000)
     since = _milliseconds(request.start)
-    stop = min(_milliseconds(request.end) + DAY_MS, now_ms)
+    stop = _milliseconds(request.end) + DAY_MS
+    end = min(stop, now_ms - step + 1)  # a candle that is not over stays out
     candles: Candles = []
-    while since < stop:
+    while since < end:
+        # not cut at now, which would be a page of its own at each reading
         page_end = min(since + limit * step, stop)
         page = {**asked, "since": since, "until": page_end, "limit": limit}
         is_final = page_end <= now_ms - now_ms % DAY_MS
-        text = service.ask(page, partial(_ask, exchange, page, service), is_final=is_final)
-        rows: Candles = json.loads(text)
-        # a candle that is not over stays out
-        last = min(page_end, now_ms - step + 1)
-        candles += [row for row in rows if since <= row[0] < last]
-        # an exchange may answer with its first candles, long after the start
-        since = max(page_end, int(rows[0][0])) if rows else page_end
+        ask = partial(_ask, exchange, page, service, end)
+        rows: Candles = json.loads(service.ask(page, ask, is_final=is_final))
+        candles += [row for row in rows if since <= row[0] < min(page_end, end)]
+        last = int(rows[-1][0]) if rows else -1
+        if last >= page_end:  # the exchange's first candle, long after the start
+            since = last
+        elif last >= since:
+            since = last + min(step, DAY_MS)  # months differ in length
+        else:
+            since = page_end
     if not candles:
         raise service.error(asked | span, "there are no candles in that span; choose another.")
     return RawBars(request.name or request.symbol, service.name, _as_text(candles), "exchange")
@@ -145,8 +151,8 @@ def _page_size(exchange: Any) -> int:
     return int(known.get("limit") or PAGE)
 
 
-def _ask(exchange: Any, page: dict[str, Any], service: Service) -> str:
-    """Candles from `since` to before `until` as JSON, by time; if there are none, the next one."""
+def _ask(exchange: Any, page: dict[str, Any], service: Service, end: int) -> str:
+    """Candles before `until` and `end` as JSON, by time; if there are none, the next one."""
     ccxt = import_extra("ccxt")
     exchange.last_response_headers = None  # else those of the answer before a broken line
     fetch: Callable[..., Candles] = exchange.fetch_ohlcv
@@ -167,7 +173,7 @@ def _ask(exchange: Any, page: dict[str, Any], service: Service) -> str:
             json.loads(text)
         except ValueError:
             raise AttemptError(f"the answer is no JSON but begins {text[:60]!r}") from None
-    candles = sorted(candles)
+    candles = sorted(row for row in candles if row[0] < end)
     return json.dumps([row for row in candles if row[0] < page["until"]] or candles[:1])
 
 

@@ -8,6 +8,7 @@ counted in the quality table, see `data.quality`.
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,21 @@ def ingest_bars(
     bad = pd.concat(refused, ignore_index=True) if refused else empty(QUARANTINE)
     table = finish_table(quality, groups, limits)
     return Ingested(validate(bars, BARS), validate(bad, QUARANTINE), table)
+
+
+def check_symbols(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a symbol that there are no bars of.
+
+    Raises
+    ------
+    SourceError
+        Names the symbol and the nearest known one.
+    """
+    for symbol in wanted:
+        if symbol not in known:
+            near = get_close_matches(symbol, known, n=1, cutoff=0.5)
+            remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise SourceError(f"datasets.symbols: there are no bars of {symbol!r}; {remedy}")
 
 
 def parse_times(text: pd.Series) -> pd.Series:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hftlib.data.manifest import verify_manifest
 from hftlib.data.panel import BarPanel, PanelError
 from hftlib.features.scaling import RobustScaler
 from hftlib.schema import UTC
@@ -31,9 +32,12 @@ def load_advised(folder: Path, split: str, forecasts: pd.DataFrame) -> BarPanel:
 
     Raises
     ------
+    ManifestError
+        If a file of the folder is not the one that its manifest names.
     PanelError
         If no training row has a forecast.
     """
+    verify_manifest(folder)
     train = BarPanel.load(folder / "train.npz")
     panel = train if split == "train" else BarPanel.load(folder / f"{split}.npz")
     return add_forecasts(panel, forecasts, fit_forecasts(train, forecasts))

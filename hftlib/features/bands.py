@@ -25,11 +25,8 @@ T = "technical"
 SHARE = "share of the price"
 
 
-def _hlc(bars: BarSeries) -> tuple[pd.Series, pd.Series, pd.Series]:
-    return bars.table["high"], bars.table["low"], bars.table["close"]
-
-
-def _ema(x: pd.Series, window: int) -> FloatArray:
+def ema(x: pd.Series, window: int) -> FloatArray:
+    """Exponential mean, begun at the first value; nan for the first `window - 1` bars."""
     return EMAIndicator(x, window).ema_indicator().to_numpy()
 
 
@@ -38,7 +35,7 @@ def _bollinger(bars: BarSeries) -> BollingerBands:
 
 
 def _donchian(bars: BarSeries) -> DonchianChannel:
-    return DonchianChannel(*_hlc(bars), 20)
+    return DonchianChannel(*bars.hlc, 20)
 
 
 def _atr_14(bars: BarSeries) -> FloatArray:
@@ -46,7 +43,7 @@ def _atr_14(bars: BarSeries) -> FloatArray:
 
 
 def _ema_20(bars: BarSeries) -> FloatArray:
-    return _ema(bars.table["close"], 20)
+    return ema(bars.table["close"], 20)
 
 
 def _ulcer(bars: BarSeries) -> FloatArray:
@@ -55,7 +52,7 @@ def _ulcer(bars: BarSeries) -> FloatArray:
 
 
 def _chaikin_volatility(bars: BarSeries) -> FloatArray:
-    width = _ema(bars.table["high"] - bars.table["low"], 10)
+    width = ema(bars.table["high"] - bars.table["low"], 10)
     return width / lagged(width, 10) - 1
 
 
@@ -69,7 +66,7 @@ def _bollinger_position(bars: BarSeries) -> FloatArray:
 
 
 def _mass(bars: BarSeries) -> FloatArray:
-    high, low, _ = _hlc(bars)
+    high, low, _ = bars.hlc
     return MassIndex(high, low).mass_index().to_numpy() / 25 - 1
 
 

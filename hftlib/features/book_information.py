@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from scipy.stats import t as student
 from sklearn.feature_selection import mutual_info_classif
 
+from hftlib.features.information import correlate_with_last
 from hftlib.features.microstructure import feature_matrix
 
 MI_ROWS = 4_000  # rows behind a mutual information at most, over all sessions
@@ -59,7 +60,8 @@ def measure_information(
             ahead = np.full(len(mid), np.nan)
             ahead[:-horizon] = mid[horizon:] / mid[:-horizon] - 1
             known = np.isfinite(ahead) & np.isfinite(x).all(axis=1)
-            ic = _rank_correlations(x[known], ahead[known])
+            ranked = rankdata(np.column_stack([x[known], ahead[known]]), axis=0)
+            ic = correlate_with_last(ranked)
             ranks.append(pd.DataFrame({"feature": list(names), "horizon": horizon, "ic": ic}))
             apart = np.flatnonzero(known)[::horizon]
             kept[horizon].append(np.column_stack([x[apart], np.sign(ahead[apart])]))
@@ -87,16 +89,3 @@ def _mutual(
             "floor": mutual_info_classif(x, rng.permutation(move), random_state=seed),
         }
     )
-
-
-def _rank_correlations(
-    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Spearman's correlation of each column of (n, k) with (n,); nan where one does not vary."""
-    ranks = rankdata(np.column_stack([x, y]), axis=0)
-    ranks -= ranks.mean(axis=0)
-    length = np.sqrt((ranks**2).sum(axis=0))
-    product = length[:-1] * length[-1]
-    out = np.full(len(product), np.nan)
-    np.divide(ranks[:, :-1].T @ ranks[:, -1], product, out=out, where=product > 0)
-    return out

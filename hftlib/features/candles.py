@@ -34,7 +34,8 @@ def _of_height(part: Callable[[BarSeries], FloatArray]) -> Callable[[BarSeries],
 
 
 def _doji(bars: BarSeries) -> FloatArray:
-    return (np.abs(_body(bars)) <= 0.1 * bars.shared(_height)).astype(np.float64)
+    height = bars.shared(_height)
+    return ((np.abs(_body(bars)) <= 0.1 * height) & (height > 0)).astype(np.float64)
 
 
 def _hammer(bars: BarSeries) -> FloatArray:
@@ -47,12 +48,14 @@ def _hammer(bars: BarSeries) -> FloatArray:
 def _engulfing(bars: BarSeries) -> FloatArray:
     body, before = _body(bars), lagged(_body(bars), 1)
     turns = (body * before < 0) & (np.abs(body) > np.abs(before))
-    covers = (bars.open - lagged(bars.close, 1)) * np.sign(body) <= 0
-    return np.where(turns & covers, np.sign(body), 0.0)
+    starts = (bars.open - lagged(bars.close, 1)) * np.sign(body) <= 0
+    ends = (bars.close - lagged(bars.open, 1)) * np.sign(body) >= 0
+    return np.where(turns & starts & ends, np.sign(body), 0.0)
 
 
 def _inside(bars: BarSeries) -> FloatArray:
     inside = (bars.high <= lagged(bars.high, 1)) & (bars.low >= lagged(bars.low, 1))
+    inside &= bars.shared(_height) > 0
     outside = (bars.high > lagged(bars.high, 1)) & (bars.low < lagged(bars.low, 1))
     return inside.astype(np.float64) - outside
 

@@ -100,6 +100,11 @@ class BarSeries:
         """Prices and volume as a frame."""
         return pd.DataFrame({name: getattr(self, name) for name in (*PRICES, "volume")})
 
+    @property
+    def hlc(self) -> tuple[pd.Series, pd.Series, pd.Series]:
+        """High, low and close of `table`, as `ta` takes them."""
+        return self.table["high"], self.table["low"], self.table["close"]
+
     @cached_property
     def log_close(self) -> FloatArray:
         """Natural logarithm of the close."""

@@ -1,6 +1,6 @@
 """How much a feature says about a later return: rank information coefficients."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,22 +37,20 @@ def information_table(
     Returns
     -------
     frame with columns feature, horizon_bars, ic, low, high
-        `low` and `high` bound the central 95 %; nan for a feature that does
-        not vary. Rows with nan are left out.
-
-    Raises
-    ------
-    ValueError
-        If no row is complete, as where a feature has no values at all.
+        `low` and `high` bound the central 95 %. Of each feature the rows count
+        that have its value and a return ahead; nan for one that does not vary
+        on them or has no value.
     """
     rows = []
     for horizon in horizons_bars:
-        ranks = _rank_with_label(features, close, names, horizon)
-        bootstrap = StationaryBootstrap(max(20, 2 * horizon), ranks, seed=seed)
-        samples = bootstrap.apply(_correlate_with_last, n_bootstrap)
-        low, high = np.quantile(samples, [0.025, 0.975], axis=0)
-        for i, value in enumerate(_correlate_with_last(ranks)):
-            rows.append((names[i], horizon, value, low[i], high[i]))
+        found: dict[str, tuple[float, float, float]] = {}
+        for group, ranks in _rank_with_label(features, close, names, horizon):
+            bootstrap = StationaryBootstrap(max(20, 2 * horizon), ranks, seed=seed)
+            samples = bootstrap.apply(correlate_with_last, n_bootstrap)
+            bounds = np.quantile(samples, [0.025, 0.975], axis=0)
+            triples = zip(correlate_with_last(ranks), *bounds, strict=True)
+            found |= zip(group, triples, strict=True)
+        rows += [(name, horizon, *found.get(name, (np.nan,) * 3)) for name in names]
     return pd.DataFrame(rows, columns=["feature", "horizon_bars", "ic", "low", "high"])
 
 
@@ -60,28 +58,36 @@ def information_coefficients(
     features: pd.DataFrame, close: pd.Series, names: Sequence[str], horizon_bars: int
 ) -> pd.Series:
     """The `ic` of `information_table` at one horizon, without intervals, by feature."""
-    ranks = _rank_with_label(features, close, names, horizon_bars)
-    return pd.Series(_correlate_with_last(ranks), index=list(names))
+    found = pd.Series(np.nan, index=list(names))
+    for group, ranks in _rank_with_label(features, close, names, horizon_bars):
+        found[group] = correlate_with_last(ranks)
+    return found
 
 
 def _rank_with_label(
     features: pd.DataFrame, close: pd.Series, names: Sequence[str], horizon_bars: int
-) -> FloatArray:
-    """Ranks of the features and, last, of the return ahead, over the complete rows."""
-    label = forward_return(close, horizon_bars).rename("label")
-    table = pd.concat([features[list(names)], label], axis=1)
-    complete = table.dropna()
-    if complete.empty:
-        without = table.columns[table.isna().all()].tolist()
-        raise ValueError(
-            f"none of {len(table)} rows has every feature and a return {horizon_bars} bars ahead; "
-            f"without any value: {', '.join(without) or 'none'}; leave those out"
-        )
-    return complete.rank().to_numpy()
+) -> Iterator[tuple[list[str], FloatArray]]:
+    """Ranks of features and, last, of the return ahead, over the rows that have both.
+
+    Features that are known on the same rows come together; those on none do not come.
+    """
+    label = forward_return(close, horizon_bars)
+    known = features[list(names)].notna() & label.notna().to_numpy()[:, None]
+    groups: dict[bytes, list[str]] = {}
+    for name in names:
+        groups.setdefault(known[name].to_numpy().tobytes(), []).append(name)
+    for group in groups.values():
+        is_known = known[group[0]]
+        if is_known.any():
+            ranks = features.loc[is_known, group].rank()
+            yield group, np.column_stack([ranks, label[is_known].rank()])
 
 
-def _correlate_with_last(x: FloatArray) -> FloatArray:
-    """Correlation of each column but the last with the last; nan where one does not vary."""
+def correlate_with_last(x: FloatArray) -> FloatArray:
+    """Correlation of each column but the last with the last; nan where one does not vary.
+
+    Of ranks, it is Spearman's.
+    """
     centred = x - x.mean(axis=0)
     norms = np.sqrt((centred**2).sum(axis=0))
     products = norms[:-1] * norms[-1]

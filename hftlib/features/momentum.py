@@ -2,14 +2,14 @@
 
 Left out: `kst`, which changes with the future, and Williams' %R, which is the
 stochastic oscillator turned round. The mean deviation of the commodity channel
-index is our own: `ta` calls Python for every bar.
+index is our own: `ta` calls Python for every bar. So is the relative strength
+index, which `ta` lets be 100 where nothing moved.
 """
 
 import pandas as pd
 from ta.momentum import (
     AwesomeOscillatorIndicator,
     ROCIndicator,
-    RSIIndicator,
     StochasticOscillator,
     StochRSIIndicator,
     TSIIndicator,
@@ -32,13 +32,16 @@ T = "technical"
 SHARE = "share of the price"
 
 
-def _hlc(bars: BarSeries) -> tuple[pd.Series, pd.Series, pd.Series]:
-    return bars.table["high"], bars.table["low"], bars.table["close"]
-
-
 def _centred(percent: pd.Series) -> FloatArray:
     """From [0, 100] to [-1, 1]."""
     return percent.to_numpy() / 50 - 1
+
+
+def _relative_strength(bars: BarSeries, window: int) -> FloatArray:
+    """The index / 50 - 1, which is Wilder's mean of changes over that of their sizes."""
+    change = bars.table["close"].diff().fillna(0.0)  # the first bar has none, and counts as still
+    means = [x.ewm(alpha=1 / window, adjust=False).mean() for x in (change, change.abs())]
+    return (means[0] / means[1]).to_numpy()
 
 
 def _macd(bars: BarSeries) -> MACD:
@@ -46,7 +49,7 @@ def _macd(bars: BarSeries) -> MACD:
 
 
 def _stochastic(bars: BarSeries) -> StochasticOscillator:
-    return StochasticOscillator(*_hlc(bars))
+    return StochasticOscillator(*bars.hlc)
 
 
 def _cci(bars: BarSeries) -> FloatArray:
@@ -55,11 +58,11 @@ def _cci(bars: BarSeries) -> FloatArray:
 
 
 def _ultimate(bars: BarSeries) -> FloatArray:
-    return _centred(UltimateOscillator(*_hlc(bars)).ultimate_oscillator())
+    return _centred(UltimateOscillator(*bars.hlc).ultimate_oscillator())
 
 
 def _awesome(bars: BarSeries) -> FloatArray:
-    high, low, close = _hlc(bars)
+    high, low, close = bars.hlc
     return (AwesomeOscillatorIndicator(high, low).awesome_oscillator() / close).to_numpy()
 
 
@@ -71,7 +74,7 @@ FEATURES = (
         "14",
         "[-1, 1]",
         14,
-        lambda b: _centred(RSIIndicator(b.table["close"], 14).rsi()),
+        lambda b: _relative_strength(b, 14),
     ),
     Feature(
         "rsi_5",
@@ -80,7 +83,7 @@ FEATURES = (
         "5",
         "[-1, 1]",
         5,
-        lambda b: _centred(RSIIndicator(b.table["close"], 5).rsi()),
+        lambda b: _relative_strength(b, 5),
     ),
     Feature(
         "stochastic_14",

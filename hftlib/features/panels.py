@@ -46,7 +46,8 @@ def build_datasets(
     ----------
     bars : frame as `schema.BARS`
     features : frame as from `compute_features(bars)`
-        Row by row that of `bars`; rows with nan (warm-up) are dropped.
+        Row by row that of `bars`, whatever the index of either; rows with nan
+        (warm-up) are dropped.
     symbols : sequence of str
         Which to keep, all real; they must share one clock.
     names : sequence of str, optional
@@ -60,15 +61,15 @@ def build_datasets(
         Share of the training rows that the synthetic symbols of `bars` make.
     zscore_bars : int, optional
         Adds the columns of `zscore.rolling_zscores` over so many bars, but for the volume
-        where a symbol has none.
+        where a symbol that is used has none.
     is_control : bool
         `bars` are a control with a known answer, cut as if they were real.
 
     Raises
     ------
     FeatureError
-        If a name is no column of `features`, or a symbol has no bar with a
-        value of each feature; names those without any.
+        If `features` are not those of `bars`, a name is no column of them, or
+        a symbol has no bar with a value of each; names those without any.
     SplitError
         If a symbol is unknown or synthetic, or one of its splits is empty.
     MixError
@@ -83,23 +84,26 @@ def build_datasets(
             close = difflib.get_close_matches(name, columns, n=1)
             remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(columns)}"
             raise FeatureError(f"{name} is not among the features; {remedy}")
+    bars, features = bars.reset_index(drop=True), features.reset_index(drop=True)
+    _check_rows(bars, features)
+    drawn = [] if is_control else list(bars.loc[bars["is_synthetic"], "symbol"].unique())
+    every = [*symbols, *drawn] if synthetic_share > 0 else symbols
     table = pd.concat([bars, features[names]], axis=1)
     if zscore_bars is not None:
         scores = rolling_zscores(bars, zscore_bars)
-        counts = scores.groupby(bars["symbol"]).count()
-        scores = scores.loc[:, (counts > 0).all()]
+        counts = scores["volume_z"].groupby(bars["symbol"]).count()
+        if (counts[counts.index.isin(every)] == 0).any():
+            scores = scores.drop(columns="volume_z")
         table, names = pd.concat([table, scores], axis=1), [*names, *scores]
     for symbol in symbols:
         _check_values(table[table["symbol"] == symbol], symbol, names)
     table = table.dropna(subset=names)
     ends = {"train": train_end, "validation": validation_end}
-    drawn = [] if is_control else list(bars.loc[bars["is_synthetic"], "symbol"].unique())
     for symbol in symbols:
         if symbol in drawn:
             raise SplitError(
                 f"{symbol} is synthetic; name real symbols, and let synthetic_share add others"
             )
-    every = [*symbols, *drawn] if synthetic_share > 0 else symbols
     margins = {"purge_bars": purge_bars, "embargo_bars": embargo_bars}
     rows = split_frame(table, every, ends, is_control=is_control, **margins)
     real = dict(rows)
@@ -114,6 +118,18 @@ def build_datasets(
     for part in real.values():
         BarPanel.from_frame(part, np.empty((len(part), 0), np.float32), []).common_clock()
     return Datasets(rows, panels, scaler)
+
+
+def _check_rows(bars: pd.DataFrame, features: pd.DataFrame) -> None:
+    """Refuse features of other bars: they would be taken for those of the row beside them."""
+    remedy = "compute the features of these bars, or filter both alike"
+    if len(features) != len(bars):
+        raise FeatureError(f"{len(features)} rows of features for {len(bars)} bars; {remedy}")
+    differs = (features["symbol"] != bars["symbol"]) | (features["ts"] != bars["ts"])
+    if differs.any():
+        row = int(np.argmax(differs))
+        theirs, ours = (f"{x['symbol'][row]} at {x['ts'][row]}" for x in (features, bars))
+        raise FeatureError(f"row {row} of the features is {theirs}, of the bars {ours}; {remedy}")
 
 
 def _check_values(rows: pd.DataFrame, symbol: str, names: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from hftlib.features.rolling import (
     rolling_skewness,
     rolling_sum,
 )
+from hftlib.features.targets import garman_klass
 
 P = "price_action"
 PER_BAR = "log return per bar"
@@ -34,9 +35,7 @@ def _range(bars: BarSeries) -> FloatArray:
 
 
 def _garman_klass(bars: BarSeries) -> FloatArray:
-    """Variance of one bar; the estimate is negative for odd shapes, then 0."""
-    body = np.log(bars.close / bars.open)
-    return np.maximum(bars.shared(_range) ** 2 / 2 - (2 * np.log(2) - 1) * body**2, 0.0)
+    return garman_klass(bars.open, bars.high, bars.low, bars.close)
 
 
 def _rogers_satchell(bars: BarSeries) -> FloatArray:

@@ -23,6 +23,8 @@ class RobustScaler:
     def fit(cls, values: npt.ArrayLike, names: Sequence[str], *, allow_ties: bool = False) -> Self:
         """Fit on rows of the training split; anything later would leak.
 
+        A constant column is centred and scales to 0.
+
         Parameters
         ----------
         values : array of shape (n_rows, n_features)
@@ -38,7 +40,6 @@ class RobustScaler:
         ValueError
             If a value is not finite, or half a column but not all of it is one
             value and `allow_ties` is false.
-        A constant column is centred and scales to 0.
         """
         x = np.asarray(values, dtype=np.float64)
         if not np.isfinite(x).all():

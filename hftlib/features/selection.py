@@ -30,7 +30,7 @@ def select_features(
     ----------
     rows : frame with columns symbol, close and `names`
         *Training* rows of one or more symbols, each in time order; later ones
-        would leak. Rows with nan are left out.
+        would leak. A coefficient or correlation is of the rows that have its values.
     names : sequence of str
         Candidates; of equal ones the first is preferred.
     horizon_bars : int
@@ -43,26 +43,29 @@ def select_features(
     Returns
     -------
     frame with columns feature, ic, nearest, correlation, is_chosen
-        In order of falling |ic|, the mean over symbols; features that do not
-        vary for one of them are left out. `nearest` is the feature, among those
-        chosen before, of largest correlation, which is beside it; none and nan
-        for the first, and once enough are chosen.
+        In order of falling |ic|, the mean over symbols; features without values
+        for one of them, or that do not vary there, are left out. `nearest` is
+        the feature, among those chosen before, of largest correlation, which is
+        beside it; none and nan for the first, and once enough are chosen.
 
     Raises
     ------
     ValueError
-        If no row of a symbol is complete; names the features without values.
+        If no feature is left; names the symbols that have none.
     """
-    coefficients, correlations = [], []
-    for symbol, part in rows.groupby("symbol", sort=False):
-        try:
-            ic = information_coefficients(part, part["close"], names, horizon_bars)
-        except ValueError as fault:
-            raise ValueError(f"{symbol}: {fault}") from None
-        coefficients.append(ic.to_numpy())
-        correlations.append(_rank_correlations(part[list(names)].dropna()))
-    ic = np.mean(coefficients, axis=0)
-    alike = np.abs(np.mean(correlations, axis=0))
+    coefficients = {
+        symbol: information_coefficients(part, part["close"], names, horizon_bars).to_numpy()
+        for symbol, part in rows.groupby("symbol", sort=False)
+    }
+    ic = np.mean(list(coefficients.values()), axis=0)
+    if not np.isfinite(ic).any():
+        bare = [str(name) for name, values in coefficients.items() if not np.isfinite(values).any()]
+        raise ValueError(
+            f"none of {len(names)} features varies on every symbol beside a return {horizon_bars} "
+            f"bars ahead; symbols without any: {', '.join(bare) or 'none'}; leave those out, or "
+            "move train_end"
+        )
+    alike = _likeness(rows, names)
     order = [k for k in np.argsort(-np.abs(ic), kind="stable") if np.isfinite(ic[k])]
     chosen: list[int] = []
     table = []
@@ -83,7 +86,7 @@ def cluster_features(rows: pd.DataFrame, names: Sequence[str], max_correlation: 
     Parameters
     ----------
     rows : frame with columns symbol and `names`
-        Correlations are means over symbols; rows with nan are left out.
+        Correlations are means over symbols, of the rows that have both values.
     names : sequence of str
         Each varies within each symbol.
     max_correlation : float
@@ -95,20 +98,19 @@ def cluster_features(rows: pd.DataFrame, names: Sequence[str], max_correlation: 
         Ordered so that like features lie together; clusters count from 0 in
         that order.
     """
-    parts = [part[list(names)].dropna() for _, part in rows.groupby("symbol", sort=False)]
-    alike = np.abs(np.mean([_rank_correlations(part) for part in parts], axis=0))
-    distance = np.clip(1 - alike, 0.0, 1.0)
+    distance = np.clip(1 - _likeness(rows, names), 0.0, 1.0)
     tree = linkage(distance[np.triu_indices(len(names), 1)], "average", optimal_ordering=True)
     order = leaves_list(tree)
     groups = fcluster(tree, 1 - max_correlation, "distance")[order]
     return pd.Series(pd.factorize(groups)[0], pd.Index(np.array(names)[order]), name="cluster")
 
 
-def _rank_correlations(table: pd.DataFrame) -> FloatArray:
-    """Spearman's correlation of all pairs of columns; nan where one does not vary."""
-    ranks = table.rank().to_numpy()
-    ranks = ranks - ranks.mean(axis=0)
-    length = np.sqrt((ranks**2).sum(axis=0))
-    product = np.outer(length, length)
-    out = np.full(product.shape, np.nan)
-    return np.divide(ranks.T @ ranks, product, out=out, where=product > 0)
+def _likeness(rows: pd.DataFrame, names: Sequence[str]) -> FloatArray:
+    """Absolute rank correlation of all pairs, the mean over symbols first.
+
+    0 where one does not vary, or no row of some symbol has both.
+    """
+    groups = rows.groupby("symbol", sort=False)
+    each = [part[list(names)].corr(method="spearman").to_numpy() for _, part in groups]
+    mean: FloatArray = np.mean(each, axis=0)
+    return np.nan_to_num(np.abs(mean))

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 
 from hftlib.compute import compile_kernel
+from hftlib.data.bars import SUFFIXES
 from hftlib.features.feature import BarSeries, Feature, FloatArray, lagged_difference
 
 COLUMNS = ("symbol", "ts", "score")
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
 HALF_LIFE_BARS = 5.0
 HAS_OFFSET = re.compile(r"[0-9:](?:Z|[+-][0-9]{2}:?[0-9]{2})$", re.IGNORECASE)
 S = "sentiment"
@@ -68,9 +68,11 @@ def read_sentiment(folder: Path, symbols: Collection[str]) -> pd.DataFrame | Non
 def _read(file: Path, symbols: Collection[str]) -> pd.DataFrame:
     try:
         if file.suffix.lower() == ".parquet":
-            raw = pd.read_parquet(file)
+            raw = pd.read_parquet(file).reset_index()
         else:
-            raw = pd.read_csv(file, dtype=str, keep_default_na=False)
+            raw = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
+            raw = raw.fillna("")  # of a line with too few fields
+            raw = raw[(raw != "").any(axis=1)]  # blank lines leave, and shift no other's number
     except (OSError, ValueError, pd.errors.ParserError) as fault:
         cause = (str(fault).splitlines() or ["empty"])[0]
         raise SentimentError(f"{file.name}: cannot be read ({cause}); save it again") from None
@@ -88,10 +90,12 @@ def _read(file: Path, symbols: Collection[str]) -> pd.DataFrame:
     unknown = ~symbol.isin(list(symbols))
     if unknown.any():
         line = int(np.argmax(unknown))
-        close = difflib.get_close_matches(symbol[line], list(symbols), n=1)
+        name = symbol.iloc[line]
+        close = difflib.get_close_matches(name, list(symbols), n=1)
         known = ", ".join(sorted(symbols))
         remedy = f"did you mean {close[0]}?" if close else f"there are bars of {known}"
-        raise SentimentError(f"{_place(file, line)}: no bars of symbol {symbol[line]!r}; {remedy}")
+        place = _place(file, raw.index[line])
+        raise SentimentError(f"{place}: no bars of symbol {name!r}; {remedy}")
     score = pd.to_numeric(raw["score"], errors="coerce").astype(np.float64)
     _refuse(file, raw["score"], ~np.isfinite(score), "score", "a finite number")
     return pd.DataFrame({"symbol": symbol, "ts": _stamps(file, raw["ts"]), "score": score})
@@ -112,8 +116,8 @@ def _stamps(file: Path, column: pd.Series) -> pd.Series:
         odd = int(np.argmax(has_offset != has_offset.iloc[0]))
         kinds = ("with", "without") if has_offset.iloc[0] else ("without", "with")
         raise SentimentError(
-            f"{_place(file, odd)}: ts {text.iloc[odd]} stands {kinds[1]} an offset, the lines "
-            f"before {kinds[0]}; write all of them in one way"
+            f"{_place(file, column.index[odd])}: ts {text.iloc[odd]} stands {kinds[1]} an offset, "
+            f"the lines before {kinds[0]}; write all of them in one way"
         )
     return stamps.dt.as_unit("ns")
 
@@ -122,8 +126,8 @@ def _refuse(file: Path, raw: pd.Series, is_bad: pd.Series, name: str, expected: 
     if is_bad.any():
         line = int(np.argmax(is_bad))
         raise SentimentError(
-            f"{_place(file, line)}: {name} is {str(raw.iloc[line])!r}, expected {expected}; "
-            "correct or remove the line"
+            f"{_place(file, raw.index[line])}: {name} is {str(raw.iloc[line])!r}, "
+            f"expected {expected}; correct or remove the line"
         )
 
 

@@ -17,15 +17,24 @@ HAR_DAYS = (1, 5, 22)
 MAX_SHOCK = 5.0  # in standard deviations; bounds what one jump after a quiet month can do
 
 
+def garman_klass(
+    open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray
+) -> FloatArray:
+    """Garman and Klass's variance of each bar, shape (n_bars,), from open to close.
+
+    At least 0; only a bar whose open or close lies outside its range would fall below.
+    """
+    height, body = np.log(high / low), np.log(close / open_)
+    return np.maximum(height**2 / 2 - (2 * np.log(2) - 1) * body**2, 0.0)
+
+
 def log_variance(bars: pd.DataFrame) -> FloatArray:
     """Logarithm of Garman and Klass's variance of each bar, shape (n_bars,).
 
     Per bar, not annual; of the span from open to close, so a gap overnight is not in it.
     nan for a bar whose high is its low: its variance is 0.
     """
-    height = np.log(bars["high"].to_numpy() / bars["low"].to_numpy())
-    body = np.log(bars["close"].to_numpy() / bars["open"].to_numpy())
-    variance = height**2 / 2 - (2 * np.log(2) - 1) * body**2
+    variance = garman_klass(*(bars[name].to_numpy() for name in ("open", "high", "low", "close")))
     return np.log(np.where(variance > 0, variance, np.nan))
 
 

@@ -5,13 +5,12 @@ Through `ta` where it is fast and looks back only; the others are in
 the bar itself: the visual ones of `ta`, shifted, change with the future.
 """
 
-import pandas as pd
 from ta.trend import (
-    EMAIndicator,
     IchimokuIndicator,
     VortexIndicator,
 )
 
+from hftlib.features.bands import ema
 from hftlib.features.feature import BarSeries, Feature, FloatArray
 from hftlib.features.recursions import (
     Directions,
@@ -30,16 +29,8 @@ T = "technical"
 SHARE = "share of the price"
 
 
-def _hlc(bars: BarSeries) -> tuple[pd.Series, pd.Series, pd.Series]:
-    return bars.table["high"], bars.table["low"], bars.table["close"]
-
-
 def _distance(bars: BarSeries, mean: FloatArray) -> FloatArray:
     return bars.close / mean - 1
-
-
-def _ema(x: pd.Series, window: int) -> FloatArray:
-    return EMAIndicator(x, window).ema_indicator().to_numpy()
 
 
 def _ichimoku(bars: BarSeries) -> IchimokuIndicator:
@@ -114,7 +105,7 @@ FEATURES = (
         "14",
         "ratio",
         14,
-        lambda b: VortexIndicator(*_hlc(b), 14).vortex_indicator_diff().to_numpy(),
+        lambda b: VortexIndicator(*b.hlc, 14).vortex_indicator_diff().to_numpy(),
     ),
     Feature(
         "psar_distance",
@@ -168,7 +159,7 @@ FEATURES = (
         "12",
         SHARE,
         11,
-        lambda b: _distance(b, _ema(b.table["close"], 12)),
+        lambda b: _distance(b, ema(b.table["close"], 12)),
     ),
     Feature(
         "ema_distance_26",
@@ -177,7 +168,7 @@ FEATURES = (
         "26",
         SHARE,
         25,
-        lambda b: _distance(b, _ema(b.table["close"], 26)),
+        lambda b: _distance(b, ema(b.table["close"], 26)),
     ),
     Feature(
         "sma_distance_10",

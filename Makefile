@@ -35,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  $(BIN)/python -c "import importlib.metadata as m, sys; sys.exit(m.version('torch').split('+')[0] != '$$torch')" 2>/dev/null \
 	  || $(BIN)/pip install -q "torch==$$torch+cpu" 2>/dev/null || $(BIN)/pip install -q "torch==$$torch"
 	@$(BIN)/pip install -q uv 2>/dev/null || true
-	@if [ -x $(BIN)/uv ]; then installer="$(BIN)/uv pip install --python $(BIN)/python"; else installer="$(BIN)/pip install"; fi; \
+	@if [ -x $(BIN)/uv ]; then installer="$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python"; else installer="$(BIN)/pip install"; fi; \
 	  $$installer -q --no-deps -r requirements.lock && \
 	  $$installer -q --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m hftlib.plots .dvc/plots.html && $(BIN)/dvc config --local plots.html_template plots.html

@@ -30,16 +30,17 @@ from hftlib.portfolio.costs import Costs
 
 N_BARS = 10_000
 N_FEATURES = 10
+N_TRAINING_FEATURES = 27  # as in the default dataset: selected, z-scores and forecasts
 N_COPIES = 1_024
 N_ASSETS = 50
 WINDOW_BARS = 60
 FEE_BPS = 1.0
 
 
-def make_panel(n_bars: int, rng: np.random.Generator) -> BarPanel:
-    """The same bars with `N_FEATURES` columns of noise: speed does not depend on their values."""
-    features = np.clip(rng.normal(size=(n_bars, N_FEATURES)), -5, 5).astype(np.float32)
-    names = [f"feature_{k}" for k in range(N_FEATURES)]
+def make_panel(n_bars: int, rng: np.random.Generator, n_features: int = N_FEATURES) -> BarPanel:
+    """The same bars with columns of noise: speed does not depend on their values."""
+    features = np.clip(rng.normal(size=(n_bars, n_features)), -5, 5).astype(np.float32)
+    names = [f"feature_{k}" for k in range(n_features)]
     return BarPanel.from_frame(make_bars(n_bars, rng), features, names)
 
 
@@ -144,9 +145,10 @@ def _measure_steps(name: str, env: TradingVecEnv, actions: npt.NDArray[np.float3
 
 
 def measure_training() -> list[Result]:
-    """PPO, SAC and TD3 on spans as long as the default ones."""
+    """PPO, SAC and TD3 on spans as long and as wide as the default ones."""
     rng = np.random.default_rng(2)
-    return measure_online(make_panel(3_000, rng), make_panel(500, rng))
+    train, validation = (make_panel(n, rng, N_TRAINING_FEATURES) for n in (3_000, 500))
+    return measure_online(train, validation)
 
 
 def measure_bootstrap() -> Result:

@@ -8,6 +8,7 @@ from gymnasium import spaces
 from hftlib.models.extractors import Perceptron, WindowAttention, WindowLSTM, encode_positions
 
 BARS, FEATURES, ACCOUNT, WIDTH = 6, 3, 2, 16
+SHAPE = {"window_bars": BARS, "n_assets": 1, "n_account": ACCOUNT, "width": WIDTH}
 TIMED = [WindowLSTM, WindowAttention]
 
 
@@ -17,7 +18,7 @@ def make(kind, n_assets=1, seed=0):
     space = spaces.Box(-10, 10, (n_inputs,), np.float32)
     if kind is Perceptron:
         return kind(space, (8, WIDTH))
-    return kind(space, BARS, n_assets, ACCOUNT * n_assets, WIDTH)
+    return kind(space, **(SHAPE | {"n_assets": n_assets, "n_account": ACCOUNT * n_assets}))
 
 
 def draw(n=5, n_assets=1):
@@ -106,9 +107,9 @@ def test_places_are_the_published_sines_and_cosines():
 def test_columns_that_are_no_whole_bars_are_refused():
     space = spaces.Box(-10, 10, (21,), np.float32)
     with pytest.raises(ValueError, match=r"21 columns, 2 of the account; the other 19 are no"):
-        WindowLSTM(space, BARS, 1, ACCOUNT, WIDTH)
+        WindowLSTM(space, **SHAPE)
 
 
 def test_a_width_that_the_heads_cannot_share_is_refused():
     with pytest.raises(ValueError, match=r"width is 12; expected a multiple of .* 8"):
-        WindowAttention(spaces.Box(-10, 10, (20,), np.float32), BARS, 1, ACCOUNT, 12)
+        WindowAttention(spaces.Box(-10, 10, (20,), np.float32), **(SHAPE | {"width": 12}))

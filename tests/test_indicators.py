@@ -165,6 +165,17 @@ def test_symbol_without_a_model_or_scores_has_none_of_their_values():
         assert known["BBB"] == 0
 
 
+def test_features_asked_for_by_name_are_those_columns_of_all(bars):
+    names = ["sentiment", "rsi_14", "hmm_turbulent", "return_1"]
+    models, known = {bars["symbol"].iloc[0]: MODEL}, scores(bars)
+    table = compute_features(bars, names, regimes=models, sentiment=known)
+    pd.testing.assert_frame_equal(table, compute_all(bars, known)[["symbol", "ts", *names]])
+    with pytest.raises(FeatureError, match=r"rsi_41 is not a feature; did you mean rsi_"):
+        compute_features(bars, ["rsi_41"])
+    with pytest.raises(FeatureError, match="hmm_turbulent needs regimes=, which is not given"):
+        compute_features(bars, names, sentiment=known)
+
+
 # No look-ahead.
 
 

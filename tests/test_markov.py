@@ -8,7 +8,8 @@ from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 
 from hftlib.features.feature import BarSeries
 from hftlib.features.indicators import compute_columns
-from hftlib.features.markov import RegimeError, RegimeModel, fit_regimes
+from hftlib.features.markov import RegimeError, RegimeModel
+from hftlib.features.markov_fit import fit_regimes
 from tests.conftest import make_bars
 
 TRUE = RegimeModel((0.001, -0.002), (0.25e-4, 4e-4), ((0.98, 0.02), (0.05, 0.95)), 0)

@@ -6,7 +6,7 @@ import pytest
 from hftlib.agents import online, online_record
 from hftlib.agents.online import train_agent
 from hftlib.agents.online_policy import LearntPolicy, load_policy, read_policy, save_policy
-from hftlib.agents.online_record import StopTraining, pack_replay, unpack_replay
+from hftlib.agents.online_record import pack_replay, unpack_replay
 from hftlib.agents.online_settings import PPOSettings, SACSettings, TD3Settings, make_settings
 from hftlib.agents.policy import play
 from hftlib.compute import derive_seed, map_parallel
@@ -421,38 +421,6 @@ def test_the_reward_of_an_update_is_that_of_the_environment(data, rules):
     )
     assert one == two
     assert "value_loss" not in {update.measure for update in one}
-
-
-def test_callers_are_told_every_point_of_the_curve(data, rules):
-    told = []
-    result = train_agent(
-        *data, rules, SAC, seed=0, on_record=lambda step, measures: told.append((step, measures))
-    )
-    assert [step for step, _ in told] == [0, 160, 320, 480, 640]
-    last = told[-1][1]
-    assert last["validation/turnover"] == result.curve[-1].turnover
-    rewards = [u.value for u in result.updates if u.measure == "reward" and u.step > 480]
-    assert len(rewards) == 10
-    assert last["reward"] == pytest.approx(np.mean(rewards))
-
-
-def test_a_caller_can_stop_a_training_and_gets_what_was_learnt(data, rules):
-    def stop(step, measures):
-        if step == 320:
-            raise StopTraining
-
-    result = train_agent(*data, rules, SAC, seed=0, on_record=stop)
-    assert result.step == result.curve[-1].step == 320
-    short = train_agent(*data, rules, replace(SAC, total_steps=320, n_evaluations=3), seed=0)
-    assert same(result.weights, short.weights)
-
-
-def test_other_exceptions_of_a_caller_pass(data, rules):
-    def fail(step, measures):
-        raise LookupError("pruned")
-
-    with pytest.raises(LookupError, match="pruned"):
-        train_agent(*data, rules, SAC, seed=0, on_record=fail)
 
 
 @pytest.mark.parametrize("settings", [PPO, SAC], ids=["ppo", "sac"])

@@ -12,7 +12,7 @@ actor-critic methods, arXiv 1802.09477.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +61,6 @@ __all__ = [
     "LearntPolicy",
     "PPOSettings",
     "SACSettings",
-    "StopTraining",
     "TD3Settings",
     "Trained",
     "Update",
@@ -101,7 +100,6 @@ def train_agent(
     *,
     scratch: Path | None = None,
     start: Weights | None = None,
-    on_record: Callable[[int, Mapping[str, float]], None] | None = None,
     tensorboard_log: Path | None = None,
 ) -> Trained:
     """Train one policy.
@@ -123,12 +121,6 @@ def train_agent(
         a later call with the same arguments and the same code goes on from there.
     start : weights by name, optional
         Of a former training of the same design; instead of random ones.
-    on_record : function of the step and measures by name, optional
-        Called at each point of the curve, after its checkpoint: means of the entries of `Update`
-        since the point before, and
-        "<split>/sharpe" (0 if it never traded), "<split>/log_growth", "<split>/turnover". May raise
-        `StopTraining`, after which the result is what was learnt until then; other exceptions pass.
-        A resumed training does not repeat the calls of the one that was stopped.
     tensorboard_log : folder, optional
         Gets curve and updates for TensorBoard, in a folder named by the seed.
 
@@ -156,7 +148,7 @@ def train_agent(
     splits = {"train": train, "validation": validation}
     about = _describe_training(splits, rules, settings, seed, start)
     checkpoint = None if scratch is None else name_checkpoint(scratch, about)
-    recorder = Recorder(splits, rules, settings, design, checkpoint, about, on_record)
+    recorder = Recorder(splits, rules, settings, design, checkpoint, about)
     if checkpoint is not None and checkpoint.exists():
         recorder.resume(model)
     remaining = settings.total_steps - model.num_timesteps

@@ -5,7 +5,7 @@ only, where the state of a training is small enough to be kept whole.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ LOGGED = {
 
 
 class StopTraining(Exception):  # noqa: N818 - no error, as StopIteration
-    """Raised by `on_record` to end a training early; its result is what it has learnt so far."""
+    """Ends a training early; its result is what it has learnt so far."""
 
 
 class CurvePoint(NamedTuple):
@@ -128,11 +128,10 @@ class Recorder(BaseCallback):
         design: Design,
         checkpoint: Path | None,
         about: Mapping[str, Any],
-        on_record: Callable[[int, Mapping[str, float]], None] | None,
     ) -> None:
         super().__init__()
         self.splits, self.rules, self.settings, self.design = splits, rules, settings, design
-        self.checkpoint, self.about, self.on_record = checkpoint, about, on_record
+        self.checkpoint, self.about = checkpoint, about
         self.curve: list[CurvePoint] = []
         self.updates: list[Update] = []
         self.best_step, self.best_score, self.best_weights = 0, -np.inf, Weights()
@@ -198,21 +197,13 @@ class Recorder(BaseCallback):
         self._sums, self._counts = {}, {}
         self.model.logger.dump(step)
 
-    def _average_updates(self, after: int) -> dict[str, float]:
-        """Means of the entries later than a step."""
-        values: dict[str, list[float]] = {}
-        for update in self.updates:
-            if update.step > after:
-                values.setdefault(update.measure, []).append(update.value)
-        return {name: float(np.mean(some)) for name, some in values.items()}
-
     def record(self, model: Any) -> None:
-        """Add a point a split, keep a checkpoint, tell the caller.
+        """Add a point a split, keep a checkpoint.
 
         Raises
         ------
         StopTraining
-            If patience has run out, or by `on_record`.
+            If patience has run out.
         """
         step = model.num_timesteps
         if self.curve and self.curve[-1].step == step:
@@ -228,7 +219,6 @@ class Recorder(BaseCallback):
             for split, panel in self.splits.items()
         ]
         self._add_entry(step)
-        told = self._average_updates(self.curve[-1].step if self.curve else 0)
         self.curve += points
         if self.settings.patience is not None:
             score = next(score_of(point) for point in points if point.split == "validation")
@@ -241,11 +231,8 @@ class Recorder(BaseCallback):
             rates = {"sharpe": score_of(point), "log_growth": point.log_growth}
             rates["turnover"] = point.turnover
             for name, value in rates.items():
-                told[f"{point.split}/{name}"] = value
                 model.logger.record(f"{point.split}/{name}", value)
         model.logger.dump(step)
-        if self.on_record is not None:
-            self.on_record(step, told)
         if self.is_over:
             raise StopTraining(f"no better validation since step {self.best_step}")
 

@@ -3,6 +3,7 @@
 Meanings, units and bounds of the same fields in `params.yaml`: `hftlib.sections`.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ EXTRACTORS = ("mlp", "lstm", "attention")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineSettings:
+class OnlineSettings(ABC):
     """What the three algorithms have in common."""
 
     total_steps: int
@@ -59,14 +60,14 @@ class OnlineSettings:
             )
 
     @property
+    @abstractmethod
     def rollout_steps(self) -> int:
         """Environment steps between two learning phases."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def updates_per_step(self) -> float:
         """Gradient steps for each environment step, warm-up aside."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,7 @@ def describe_features(features: Sequence[Feature] = CATALOGUE) -> pd.DataFrame:
 
 def compute_features(
     bars: pd.DataFrame,
+    names: Sequence[str] | None = None,
     *,
     regimes: Mapping[str, RegimeModel] | None = None,
     sentiment: pd.DataFrame | None = None,
@@ -89,11 +90,13 @@ def compute_features(
     ----------
     bars : frame as `schema.BARS`
         Any number of symbols, each in time order; index without duplicates.
+    names : sequence of str, optional
+        Only these, in this order; all of the catalogue that can be had by default.
     regimes : mapping of symbol to model, optional
-        Adds the features of the hidden states, nan for a symbol without a
+        For the features of the hidden states, nan for a symbol without a
         model. A model fitted on rows that are evaluated later leaks.
     sentiment : frame as from `read_sentiment`, optional
-        Adds the features of sentiment, nan for a symbol without scores.
+        For the features of sentiment, nan for a symbol without scores.
 
     Returns
     -------
@@ -105,24 +108,37 @@ def compute_features(
     ------
     FeatureError
         If a price is missing, not positive or infinite, or if time does not
-        increase within a symbol; names the symbol and the bar.
+        increase within a symbol; names the symbol and the bar. If a name is
+        unknown, or asks for hidden states or sentiment without `regimes` or
+        `sentiment`.
     """
-    hidden = () if regimes is None else HIDDEN_FEATURES
-    scored = () if sentiment is None else SENTIMENT_FEATURES
-    names = [feature.name for feature in (*FEATURES, *hidden, *scored)]
+    lacking: dict[Feature, str] = {}
+    if regimes is None:
+        lacking |= dict.fromkeys(HIDDEN_FEATURES, "regimes")
+    if sentiment is None:
+        lacking |= dict.fromkeys(SENTIMENT_FEATURES, "sentiment")
+    if names is None:
+        features = tuple(feature for feature in CATALOGUE if feature not in lacking)
+    else:
+        features = find_features(names)
+        for feature in features:
+            if feature in lacking:
+                raise FeatureError(f"{feature.name} needs {lacking[feature]}=, which is not given")
     parts = []
     for symbol, group in bars.groupby("symbol", sort=False):
         model = None if regimes is None else regimes.get(symbol)
         scores = None if sentiment is None else sentiment[sentiment["symbol"] == symbol]
-        columns = compute_columns(BarSeries.from_frame(group, model, scores))
-        table = pd.DataFrame({name: columns.get(name, np.nan) for name in names}, group.index)
-        parts.append(table)
+        columns = compute_columns(BarSeries.from_frame(group, model, scores), features)
+        filled = {feature.name: columns.get(feature.name, np.nan) for feature in features}
+        parts.append(pd.DataFrame(filled, group.index))
     values = pd.concat(parts).loc[bars.index]
     return pd.concat([bars[["symbol", "ts"]], values], axis=1).reset_index(drop=True)
 
 
-def compute_columns(series: BarSeries) -> dict[str, FloatArray]:
-    """All features that the series has the ingredients of, shape (n_bars,) each."""
-    hidden = () if series.regime is None else HIDDEN_FEATURES
-    scored = () if series.scores is None else SENTIMENT_FEATURES
-    return evaluate(series, (*FEATURES, *hidden, *scored))
+def compute_columns(
+    series: BarSeries, features: Sequence[Feature] = CATALOGUE
+) -> dict[str, FloatArray]:
+    """Those features that the series has the ingredients of, shape (n_bars,) each."""
+    hidden = HIDDEN_FEATURES if series.regime is None else ()
+    scored = SENTIMENT_FEATURES if series.scores is None else ()
+    return evaluate(series, [f for f in features if f not in (*hidden, *scored)])

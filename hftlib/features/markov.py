@@ -1,6 +1,6 @@
 """A Gaussian hidden Markov model of log returns: which volatility state is the market in?
 
-Fitted on training rows only, through `statsmodels`; used with filtered
+Fitted on training rows only (`features.markov_fit`); used with filtered
 probabilities, which look back, never with smoothed ones, which look ahead.
 States are ordered by variance, so that state 0 is the calm one in every fit.
 
@@ -8,21 +8,14 @@ Source: Hamilton (1989), Econometrica 57(2).
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from statsmodels.tools.sm_exceptions import ConvergenceWarning, EstimationWarning
-from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 
 from hftlib.compute import compile_kernel
 from hftlib.features.feature import FloatArray
-
-MIN_RETURNS = 250  # below, the rare state rests on a handful of bars
-EM_ITERATIONS = 100
-PERCENT = 100.0  # the fit's scale: variances of fractions are too small for its tolerances
 
 
 class RegimeError(ValueError):
@@ -157,69 +150,3 @@ def _filter(
             for i in range(n_states):
                 predicted[t, j] += filtered[t, i] * transition[i, j]
         prior = predicted[t]
-
-
-def fit_regimes(returns: FloatArray, n_states: int, symbol: str) -> RegimeModel:
-    """Fit by maximum likelihood, from starting values that depend on the data alone.
-
-    Parameters
-    ----------
-    returns : array of shape (n_returns,)
-        Log returns of *training* bars; later ones would leak. nan are left out.
-    n_states : int
-        Two, as a rule: with more, a state tends to settle on a single crash.
-    symbol : str
-        Named in errors.
-
-    Raises
-    ------
-    RegimeError
-        If there are fewer than `MIN_RETURNS`, if they do not vary, or if the
-        likelihood has no maximum that the search finds.
-    """
-    known = PERCENT * returns[np.isfinite(returns)]
-    if len(known) < MIN_RETURNS:
-        raise RegimeError(
-            f"{symbol}: {len(known)} training returns, expected at least {MIN_RETURNS} to fit "
-            "regimes; move train_end or leave the symbol out"
-        )
-    if known.std() == 0:
-        raise RegimeError(f"{symbol}: training returns do not vary; leave the symbol out")
-    model = MarkovRegression(known, n_states, switching_variance=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EstimationWarning)  # a probability rounded beyond 1
-        warnings.simplefilter("ignore", ConvergenceWarning)  # judged below
-        found = model.fit(
-            _start(model, known, n_states), em_iter=EM_ITERATIONS, cov_type="none", disp=False
-        )
-    if not found.mle_retvals["converged"] or not np.isfinite(found.params).all():
-        raise RegimeError(
-            f"{symbol}: the fit of {n_states} states to {len(known)} returns did not converge; "
-            "use fewer states or more training rows"
-        )
-    shift, spread = (np.asarray(found.params[model.parameters[name]]) for name in _SWITCHING)
-    order = np.argsort(spread, kind="stable")
-    leave = found.regime_transition[:, :, 0].T[np.ix_(order, order)]
-    leave = np.clip(leave, 0.0, 1.0)
-    return RegimeModel(
-        tuple((shift[order] / PERCENT).tolist()),
-        tuple((spread[order] / PERCENT**2).tolist()),
-        tuple(tuple(row) for row in (leave / leave.sum(axis=1, keepdims=True)).tolist()),
-        len(known),
-    )
-
-
-_SWITCHING = ("exog", "variance")
-
-
-def _start(model: MarkovRegression, known: FloatArray, n_states: int) -> FloatArray:
-    """States that last 20 bars, equal means, and variances four times apart around the sample's."""
-    start = np.array(model.start_params, dtype=np.float64)
-    stay = np.full((n_states, n_states), 0.05 / (n_states - 1))
-    np.fill_diagonal(stay, 0.95)
-    start[model.parameters["regime_transition"]] = stay[:, :-1].T.ravel()
-    start[model.parameters["exog"]] = known.mean()
-    start[model.parameters["variance"]] = known.var() * 4.0 ** (
-        np.arange(n_states) - (n_states - 1) / 2
-    )
-    return start

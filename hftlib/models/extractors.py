@@ -11,6 +11,7 @@ Computation 9(8); Vaswani et al. (2017), Attention is all you need, arXiv 1706.0
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -18,6 +19,8 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
+
+N_HEADS = 4  # of the attention
 
 
 class Perceptron(BaseFeaturesExtractor):
@@ -42,7 +45,7 @@ class Perceptron(BaseFeaturesExtractor):
         return features
 
 
-class _Window(BaseFeaturesExtractor):
+class _Window(BaseFeaturesExtractor, ABC):
     """Splits an observation into its windows and its account.
 
     Parameters
@@ -66,6 +69,7 @@ class _Window(BaseFeaturesExtractor):
     def __init__(
         self,
         observation_space: spaces.Box,
+        *,
         window_bars: int,
         n_assets: int,
         n_account: int,
@@ -88,23 +92,16 @@ class _Window(BaseFeaturesExtractor):
         windows = before.reshape(-1, self.window_bars, self.n_features)
         return torch.cat([self.read(windows).reshape(len(observations), -1), account], dim=1)
 
+    @abstractmethod
     def read(self, windows: Tensor) -> Tensor:
         """Shape (n, window_bars, n_features) to (n, width)."""
-        raise NotImplementedError
 
 
 class WindowLSTM(_Window):
     """The last output of an LSTM that walks through the window; no memory beyond it."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Box,
-        window_bars: int,
-        n_assets: int,
-        n_account: int,
-        width: int,
-    ) -> None:
-        super().__init__(observation_space, window_bars, n_assets, n_account, width)
+    def __init__(self, observation_space: spaces.Box, *, width: int, **shape: int) -> None:
+        super().__init__(observation_space, width=width, **shape)
         self.lstm = nn.LSTM(self.n_features, width, batch_first=True)
 
     def read(self, windows: Tensor) -> Tensor:
@@ -125,19 +122,18 @@ class WindowAttention(_Window):
     def __init__(
         self,
         observation_space: spaces.Box,
+        *,
         window_bars: int,
-        n_assets: int,
-        n_account: int,
         width: int,
-        n_heads: int = 4,
+        **shape: int,
     ) -> None:
-        super().__init__(observation_space, window_bars, n_assets, n_account, width)
-        if width % (2 * n_heads):
+        super().__init__(observation_space, window_bars=window_bars, width=width, **shape)
+        if width % (2 * N_HEADS):
             raise ValueError(
-                f"width is {width}; expected a multiple of twice the number of heads, {2 * n_heads}"
+                f"width is {width}; expected a multiple of twice the number of heads, {2 * N_HEADS}"
             )
         self.embed = nn.Linear(self.n_features, width)
-        self.attention = nn.MultiheadAttention(width, n_heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(width, N_HEADS, batch_first=True)
         self.after_attention = nn.LayerNorm(width)
         self.feed = nn.Sequential(
             nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hftlib.agents.policy import Policy, Rollout, play
+from hftlib.compute import map_parallel
 from hftlib.data.panel import BarPanel
 from hftlib.envs.trading_rules import TradingRules
 from hftlib.evaluation.statistics import Estimate, compare_strategies
@@ -144,16 +146,23 @@ def sweep_fees(
     -------
     frame with columns strategy, fee_bps, member, annual_return
     """
+    sweep = partial(_price_strategies, strategies, panel, rules)
+    parts = map_parallel(sweep, fees_bps, "fees")
+    return pd.concat(parts, ignore_index=True).astype({"annual_return": "float64"})
+
+
+def _price_strategies(
+    strategies: Mapping[str, Sequence[Policy]], panel: BarPanel, rules: TradingRules, fee_bps: float
+) -> pd.DataFrame:
+    """Part of `sweep_fees` at one fee."""
     per_year = measures.periods_per_year(panel.common_clock())
+    priced = replace(rules, costs=rules.costs._replace(fee_bps=fee_bps))
     rows = []
-    for fee_bps in fees_bps:
-        priced = replace(rules, costs=rules.costs._replace(fee_bps=fee_bps))
-        for name, policies in strategies.items():
-            for member, rollout in enumerate(play_members(policies, panel, priced)):
-                returns = measures.simple_returns(rollout.total_equity[:, 0])
-                rows.append((name, fee_bps, member, measures.annual_return(returns, per_year)))
-    table = pd.DataFrame(rows, columns=["strategy", "fee_bps", "member", "annual_return"])
-    return table.astype({"annual_return": "float64"})
+    for name, policies in strategies.items():
+        for member, rollout in enumerate(play_members(policies, panel, priced)):
+            returns = measures.simple_returns(rollout.total_equity[:, 0])
+            rows.append((name, fee_bps, member, measures.annual_return(returns, per_year)))
+    return pd.DataFrame(rows, columns=["strategy", "fee_bps", "member", "annual_return"])
 
 
 def break_even_fee(sweep: pd.DataFrame, annual_return: float) -> float:

@@ -1,0 +1,1 @@
+"""Captured play of the crash game: prices, event store, episodes, observations, transitions."""

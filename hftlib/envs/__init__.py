@@ -4,6 +4,8 @@ from hftlib.envs.market import MarketEnv, MarketVecEnv
 from hftlib.envs.rewards import RewardSettings
 from hftlib.envs.roles import Executor, Maker, MarketError, Taker
 from hftlib.envs.rules import MarketSettings, RewardWeights, RiskLimits
+from hftlib.envs.session import SessionEnv, SessionVecEnv, register_session
+from hftlib.envs.session_rules import SessionRules
 from hftlib.envs.trading import TradingEnv, TradingVecEnv
 from hftlib.envs.trading_rules import Financing, Limits, TradingRules
 from hftlib.envs.views import SoleAgentEnv, SoleAgentVecEnv, register_views
@@ -20,6 +22,9 @@ __all__ = [
     "RewardSettings",
     "RewardWeights",
     "RiskLimits",
+    "SessionEnv",
+    "SessionRules",
+    "SessionVecEnv",
     "SoleAgentEnv",
     "SoleAgentVecEnv",
     "Taker",
@@ -29,3 +34,4 @@ __all__ = [
 ]
 
 register_views()
+register_session()

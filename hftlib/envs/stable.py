@@ -19,7 +19,7 @@ class StableVecEnv(VecEnv):
     ----------
     env : VectorEnv
         With autoreset mode SAME_STEP and `final_obs` an array, as of
-        `TradingVecEnv` and `views.SoleAgentVecEnv`.
+        `TradingVecEnv`, `SessionVecEnv` and `views.SoleAgentVecEnv`.
     reward_scale : float
         By which rewards are multiplied.
     """
@@ -70,13 +70,18 @@ class StableVecEnv(VecEnv):
         raise AttributeError(f"{attr_name}: the copies share one state and have no attributes")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        """Refused.
+        """`action_masks`, a row a copy, as learners that mask actions ask for it; else refused.
 
         Raises
         ------
         AttributeError
         """
-        raise AttributeError(f"{method_name}: the copies share one state and have no methods")
+        if method_name != "action_masks":
+            raise AttributeError(
+                f"{method_name}: the copies share one state and have no methods but action_masks"
+            )
+        masks = getattr(self.env, method_name)()
+        return [masks[i] for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """No copy is wrapped."""

@@ -1,0 +1,196 @@
+"""What a learnt policy would have earned in recorded games, by two estimators.
+
+Only players whose chances are known can be reweighed (`sessions.players`). A policy does not
+see an open side bet, and may bet less than the game takes: a choice that the game would have
+refused counts as waiting, as it would have been, with both estimators.
+
+The value is that of games as these players met them: with the cash and the bet that they
+brought from the game before, and with their latency. `session_play` begins every game anew,
+and executes a fixed number of ticks later.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hftlib.agents.offline_policy import OfflinePolicy
+from hftlib.evaluation.offpolicy import (
+    FittedEstimate,
+    WeightedEstimate,
+    estimate_fitted,
+    estimate_weighted,
+    importance_ratios,
+)
+from hftlib.evaluation.session_basis import SessionBasis
+from hftlib.sessions.dataset import TransitionDataset
+from hftlib.sessions.observation import FEATURE_COUNT
+from hftlib.sessions.players import PLAYERS, propensities
+from hftlib.sessions.vocabulary import CHOICES, N_ACTIONS, N_ADJUSTMENTS, WAIT
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+RANDOM = tuple(name for name, each in PLAYERS.items() if each.is_random)
+
+
+class RecordedEstimates(NamedTuple):
+    """SOL a game; the fitted one discounted."""
+
+    weighted: WeightedEstimate
+    fitted: FittedEstimate
+
+
+def refuse_invalid(chances: FloatArray, allowed: BoolArray) -> FloatArray:
+    """Move the chance of what the game would refuse to waiting with the same adjustment.
+
+    Parameters
+    ----------
+    chances, allowed : arrays of shape (n, 36)
+
+    Returns
+    -------
+    array of that shape; rows keep their sums.
+    """
+    kept = np.where(allowed, chances, 0.0).reshape(-1, len(CHOICES), N_ADJUSTMENTS)
+    lost = np.where(allowed, 0.0, chances).reshape(-1, len(CHOICES), N_ADJUSTMENTS)
+    kept[:, WAIT] += lost.sum(axis=1)
+    return kept.reshape(-1, N_ACTIONS)
+
+
+def find_chances(
+    policy: OfflinePolicy, observations: Float32Array, stake_open: BoolArray
+) -> FloatArray:
+    """Chances of what the policy's actions come to, shape (n, 36), see `refuse_invalid`.
+
+    Parameters
+    ----------
+    observations : array of shape (n, 36)
+    stake_open : array of shape (n,)
+        Whether a side bet is open, which the policy does not see.
+    """
+    # all that a screen allows has a positive chance with each random player
+    allowed = propensities(RANDOM[0], observations, stake_open) > 0
+    return refuse_invalid(policy.probabilities(observations), allowed)
+
+
+def take_random_players(
+    dataset: TransitionDataset, players: Mapping[str, str]
+) -> TransitionDataset:
+    """Games of players with known chances that were recorded exactly and to the rug.
+
+    Parameters
+    ----------
+    players : mapping of session id to the player's name
+
+    Raises
+    ------
+    ValueError
+        If a session's player is not known, or there is no such game.
+    """
+    codes = dataset.game_ids
+    sessions = dataset.games["session_id"]
+    names = sessions.map(players)
+    is_unknown = ~names.isin(PLAYERS.keys())
+    if is_unknown.any():
+        raise ValueError(
+            f"session {sessions[is_unknown].iloc[0]} is of player {names[is_unknown].iloc[0]}; "
+            f"expected one of {', '.join(PLAYERS)}"
+        )
+    random = names.index[names.isin(RANDOM)]
+    is_usable = np.isin(dataset.column("game"), random) & dataset.column("is_exact")
+    is_usable &= ~dataset.column("truncated")
+    chosen = np.setdiff1d(codes[is_usable], codes[~is_usable])
+    if not len(chosen):
+        raise ValueError(
+            f"no whole game of a random player among {len(np.unique(codes))}; record more sessions "
+            f"of {', '.join(RANDOM)}"
+        )
+    return dataset.take_games(chosen)
+
+
+def estimate_recorded(
+    policy: OfflinePolicy,
+    dataset: TransitionDataset,
+    players: Mapping[str, str],
+    *,
+    gamma: float,
+    n_bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> RecordedEstimates:
+    """The policy, drawing its actions, in the games of `take_random_players`.
+
+    Parameters
+    ----------
+    gamma : float
+        Discount of the fitted estimate, without which its iterations need not settle; that of
+        importance sampling is not discounted.
+
+    Raises
+    ------
+    ValueError
+        If a game is truncated, or of a player without known chances.
+    """
+    steps = dataset.batch(np.arange(len(dataset)))
+    if steps.truncated.any():
+        raise ValueError(
+            f"{steps.truncated.sum()} games end with their capture; choose with take_random_players"
+        )
+    episodes, games = dataset.column("game"), dataset.game_ids
+    names = dataset.games["session_id"].map(players).reindex(episodes).to_numpy()
+    stakes = dataset.column("stake_open")
+    behaviour = np.zeros((len(steps.actions), N_ACTIONS))
+    for name in pd.unique(names):
+        rows = names == name
+        behaviour[rows] = propensities(name, steps.observations[rows], stakes[rows])
+    target = find_chances(policy, steps.observations, stakes)
+    taken = np.arange(len(steps.actions)), steps.actions
+    common: dict[str, Any] = {"games": games, "confidence": confidence, "seed": seed}
+    weighted = estimate_weighted(
+        importance_ratios(target[taken], behaviour[taken]),
+        steps.rewards,
+        episodes,
+        n_bootstrap=n_bootstrap,
+        **common,
+    )
+    basis = SessionBasis.fit(steps.observations)
+    later = np.append(stakes[1:], False)  # nothing is asked about what follows a rug
+    fitted = estimate_fitted(
+        steps._replace(
+            observations=_append(steps.observations, stakes),
+            next_observations=_append(steps.next_observations, later),
+        ),
+        episodes,
+        lambda seen: find_chances(policy, *_take_apart(seen)),
+        lambda seen, chances: _add_stakes(basis, *_take_apart(seen), chances),
+        n_actions=N_ACTIONS,
+        gamma=gamma,
+        n_bootstrap=n_bootstrap,
+        **common,
+    )
+    return RecordedEstimates(weighted, fitted)
+
+
+def _append(observations: Float32Array, stake_open: BoolArray) -> Float32Array:
+    """Observations with a column more, shape (n, 37)."""
+    return np.column_stack([observations, stake_open.astype(np.float32)])
+
+
+def _take_apart(seen: Float32Array) -> tuple[Float32Array, BoolArray]:
+    """Observations of shape (n, 36) and the column that `_append` added."""
+    return seen[:, :FEATURE_COUNT], seen[:, FEATURE_COUNT] > 0
+
+
+def _add_stakes(
+    basis: SessionBasis, observations: Float32Array, stake_open: BoolArray, chances: FloatArray
+) -> FloatArray:
+    """The basis, and an open side bet with a coefficient for each choice.
+
+    Without it, what a bet pays would be credited to everyone, and only its stake to who bets.
+    """
+    by_choice = chances.reshape(-1, len(CHOICES), N_ADJUSTMENTS).sum(axis=2)
+    return np.hstack([basis(observations, chances), by_choice * stake_open[:, None]])

@@ -21,6 +21,10 @@ from benchmarks.forecaster import measure_forecaster
 from benchmarks.market import measure_batch, measure_preparation, measure_session
 from benchmarks.online import measure_online
 from benchmarks.replay import measure_replay
+from benchmarks.session_env import measure_session_env
+from benchmarks.session_game import measure_session_game
+from benchmarks.session_pipeline import measure_session_pipeline
+from benchmarks.session_recording import measure_session_recording
 from benchmarks.timing import Result, compare_speeds, median_seconds, time_call
 from hftlib.data.panel import BarPanel
 from hftlib.envs import TradingEnv, TradingRules, TradingVecEnv
@@ -229,6 +233,10 @@ def main() -> None:
         measure_features,
         lambda: [measure_bootstrap()],
         measure_forecaster,
+        measure_session_game,
+        measure_session_recording,
+        measure_session_pipeline,
+        measure_session_env,
     ):
         results += measure()
         print(f"measured {results[-1].name}", flush=True)

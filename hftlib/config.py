@@ -44,6 +44,7 @@ from hftlib.sections import (
     SingleAgent,
     Tuning,
 )
+from hftlib.session_sections import Offline, Sessions
 from hftlib.trading_sections import (
     Costs,
     Trading,
@@ -63,6 +64,7 @@ class Params(Section):
     base: Base
     simulation: Simulation
     ingestion: Ingestion
+    sessions: Sessions
     features: Features
     datasets: Datasets
     costs: Costs
@@ -85,6 +87,7 @@ class Params(Section):
     multi_agent: MultiAgent
     mappo: MAPPO
     maddpg: MADDPG
+    offline: Offline
     tuning: Tuning
     backtest: Backtest
     figures: Figures

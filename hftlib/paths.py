@@ -61,6 +61,11 @@ class Paths:
         return self.root / "data/raw/sentiment"
 
     @property
+    def raw_sessions(self) -> Path:
+        """The user's own captures of the crash game."""
+        return self.root / "data/raw/sessions"
+
+    @property
     def simulated(self) -> Path:
         """Folder: snapshots and messages of the simulated sessions."""
         return self.root / "data/market/simulated"
@@ -79,6 +84,26 @@ class Paths:
     def quarantine(self) -> Path:
         """Rows that validation refused, with file, line and reason."""
         return self.root / "data/market/quarantine.parquet"
+
+    @property
+    def session_events(self) -> Path:
+        """Folder: the event store of recorded sessions."""
+        return self.root / "data/sessions/recorded"
+
+    @property
+    def session_captures(self) -> Path:
+        """Folder: the event store of the user's own captures."""
+        return self.root / "data/sessions/captured"
+
+    @property
+    def session_transitions(self) -> Path:
+        """Folder: transitions of the recorded sessions, and their games."""
+        return self.root / "data/sessions/transitions"
+
+    @property
+    def session_players(self) -> Path:
+        """Whose game each recorded session is."""
+        return self.root / "data/sessions/players.parquet"
 
     @property
     def bar_features(self) -> Path:

@@ -41,6 +41,13 @@ TINY_REPLAY = {
 }
 TINY = {
     "simulation": {"n_sessions": 4, "session_minutes": 3, "n_bootstrap": 20},
+    "sessions": {
+        "n_games": 1_000,
+        "n_leakage_games": 20,
+        "n_sessions": 4,
+        "games_per_session": 3,
+        "n_bootstrap": 20,
+    },
     "features": {"n_bootstrap": 20, "horizons_bars": [1], "horizons_snapshots": [1]},
     "datasets": {
         "book_train_end": "2024-01-02",
@@ -79,6 +86,15 @@ TINY = {
         "decays": [0.4],
         "n_bootstrap": 20,
     },
+    "offline": {
+        "n_seeds": 2,
+        "n_updates": 20,
+        "n_evaluations": 2,
+        "batch_size": 32,
+        "n_chains": 4,
+        "chain_games": 2,
+        "n_bootstrap": 20,
+    },
     "tuning": {
         "n_trials": 4,
         "n_startup": 2,
@@ -100,6 +116,7 @@ ENTRIES = [
     "data/raw/depth/README.md",
     "data/raw/lobster/README.md",
     "data/raw/sentiment/README.md",
+    "data/raw/sessions/README.md",
     "dvc.yaml",
     "params.yaml",
     ".dvcignore",

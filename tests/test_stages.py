@@ -22,6 +22,7 @@ UNTRACKED = {
     "hftlib.forecast_sections",
     "hftlib.market_sections",
     "hftlib.sections",
+    "hftlib.session_sections",
     "hftlib.trading_sections",
 }
 MATRIX = "${item.algo}"

@@ -123,7 +123,10 @@ def compute_features(
         features = find_features(names)
         for feature in features:
             if feature in lacking:
-                raise FeatureError(f"{feature.name} needs {lacking[feature]}=, which is not given")
+                raise FeatureError(
+                    f"{feature.name} needs {lacking[feature]}=, which is not given; give it, or "
+                    "leave the feature out of names"
+                )
     parts = []
     for symbol, group in bars.groupby("symbol", sort=False):
         model = None if regimes is None else regimes.get(symbol)

@@ -137,6 +137,31 @@ def test_events_without_game_go_to_the_game_that_last_ticked():
     }
 
 
+def test_tick_without_game_is_refused_and_given_to_no_game():
+    events = [wrap("a", 0), wrap(None, 1), wrap("a", 2), wrap("", 3), wrap("b", 0, rugged=True)]
+    del events[1]["data"]["gameId"]
+    segmenter = EpisodeSegmenter()
+    episodes = segmenter.segment(events)
+    assert [(e.game_id, e.ticks) for e in episodes] == [("a", (0, 2)), ("b", (0,))]
+    assert segmenter.counts["without_game"] == 2
+    assert segmenter.refused == [("", 1, "no gameId"), ("", 3, "no gameId")]
+
+
+def test_refused_tick_of_a_store_says_its_file_and_row(tmp_path):
+    with EventWriter(tmp_path, "s1") as writer:
+        record_game(writer, "s1", "game-1", 2)
+        data = {"tickCount": 3, "price": 1.0}
+        row = {"ts": "2026-01-02T03:04:06.000000+00:00", "doc_type": "ws_event", "seq": 10}
+        text = json.dumps({"event": "gameStateUpdate", "data": data})
+        writer.write(row | {"session_id": "s1", "raw_json": text})
+    segmenter = EpisodeSegmenter()
+    (episode,) = segmenter.from_parquet(tmp_path)
+    (fault,) = segmenter.refused
+    assert episode.ticks == (0, 1, 2)
+    assert (tmp_path / fault.file).is_file()
+    assert (fault.row, fault.reason) == (3, "no gameId")
+
+
 def test_two_sessions_of_one_game_are_two_episodes():
     events = [wrap("a", tick, session) for tick in range(3) for session in ("s1", "s2")]
     episodes = EpisodeSegmenter().segment(events)

@@ -52,6 +52,8 @@ def button_row(seq, **changes):
         ({"payload": {"bet_amount": float("nan")}}, "bet_amount: "),
         ({"payload": {"game_phase": 4}}, "game_phase: "),
         ({"payload": {"server_ts": "noon"}}, "server_ts: "),
+        ({"payload": {"server_ts": "9999-01-01T00:00:00+00:00"}}, "server_ts: beyond"),
+        ({"payload": {"execution_tick": 10**30}}, "execution_tick: "),
         ({"payload": {"execution_tick": 3}}, "execution without tick, price or answer"),
     ],
 )
@@ -82,10 +84,12 @@ def test_presses_keep_the_order_of_recording_when_the_clock_is_set_back(tmp_path
     with EventWriter(tmp_path, "s") as writer:
         for seq, offset in enumerate([0, 5, 2, 7]):
             writer.write(button_row(seq, ts=iso_time(START_NS + offset * 10**9), tick=seq))
-    presses = load_presses(EventReader(tmp_path))
+    reader = EventReader(tmp_path)
+    presses = load_presses(reader)
     assert presses.tick.tolist() == [0, 1, 2, 3]
     assert ((presses.ts_ns - presses.ts_ns[0]) // 10**9).tolist() == [0, 5, 5, 7]
-    assert presses.n_clock_set_back == 1
+    assert presses.set_back.tolist() == [2]
+    assert reader.report.describe() == [f"{presses.files[0]}: clock set back: 1 rows, first 2"]
 
 
 def test_answered_press_has_its_execution_and_an_unanswered_one_none(tmp_path):

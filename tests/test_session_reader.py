@@ -293,6 +293,26 @@ def test_unknown_event_names_are_counted_and_kept(tmp_path):
     assert reader.report.unknown_events == {"lottery": 1}
 
 
+def test_unknown_event_names_are_told_by_file_and_row_whichever_names_are_asked_for(tmp_path):
+    names = ["gameStateUpdate", "lottery", "gameStateUpdate", "raffle", "lottery"]
+    path = folder_of(tmp_path) / "x.parquet"
+    write_parquet(path, [make_row(k, event_name=name) for k, name in enumerate(names)])
+    for batch_rows in (1, 5):
+        reader = EventReader(tmp_path)
+        read_rows(reader, event_names=["gameStateUpdate"], batch_rows=batch_rows)
+        assert reader.report.unknown_events == {"lottery": 2, "raffle": 1}
+        (line,) = reader.report.describe()
+        assert line.endswith("x.parquet: unknown event name: 3 rows, first 1")
+
+
+def test_unknown_event_names_that_the_statistics_rule_out_are_passed_over(tmp_path):
+    path = folder_of(tmp_path) / "x.parquet"
+    write_parquet(path, [make_row(0), make_row(1, event_name="lottery")], 1)
+    reader = EventReader(tmp_path)
+    assert len(read_rows(reader, event_names=["gameStateUpdate"])) == 1
+    assert (reader.report.n_passed_over, reader.report.unknown_events) == (1, {})
+
+
 def test_long_rows_make_short_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(reader_module, "BATCH_BYTES", 2**20)
     rows = [make_row(k, raw_json=f"{k}" + "x" * 2**15) for k in range(100)]

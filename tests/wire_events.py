@@ -5,13 +5,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from hypothesis import strategies as st
 
 from hftlib.sessions.event_rows import iso_time
 from hftlib.sessions.observation import ObservationBuilder
-from hftlib.sessions.presses import BUTTONS, DTYPES, NEVER, Presses
+from hftlib.sessions.presses import BUTTONS, NEVER, ROW, Presses
 from hftlib.sessions.reader import EventBatch
 from hftlib.sessions.vocabulary import GAME_PLAYER_STATE, GAME_STATE, NEW_TRADE, PLAYER_STATE
 
@@ -113,28 +112,21 @@ def make_press(button: str, game: str, tick: int, ts_ns: int, **fields: Any) -> 
 
 def make_presses(presses: dict[str, list[dict]]) -> Presses:
     """Presses by session as the columns of a store."""
-    rows = [
-        {
-            "seq": k,
-            "session": session,
-            "game": press["game_id"],
-            "file": "presses.parquet",
-            "row": k,
-            "ts_ns": press["ts"],
-            "button": BUTTONS.index(press["button_id"]),
-            "tick": press["tick"],
-            "phase": 2,
-            "bet_amount": press["bet_amount"],
-            "server_ns": NEVER if press["server_ts"] is None else press["server_ts"],
-            "execution_tick": -1 if press["execution_tick"] is None else press["execution_tick"],
-            "execution_price": press["execution_price"],
-            "latency_ms": press["latency_ms"],
-        }
-        for session, list_ in presses.items()
-        for k, press in enumerate(list_)
+    listed = [
+        (number, k, press) for number, s in enumerate(presses) for k, press in enumerate(presses[s])
     ]
-    table = pd.DataFrame(rows, columns=list(DTYPES)).astype(DTYPES)
-    return Presses.from_frame(table, [])
+    game_ids = list(dict.fromkeys(press["game_id"] for _, _, press in listed))
+    rows = np.zeros(len(listed), ROW)
+    for row, (number, k, press) in zip(rows, listed, strict=True):
+        row["seq"] = row["row"] = k
+        row["session"], row["game"] = number, game_ids.index(press["game_id"])
+        row["ts_ns"], row["button"] = press["ts"], BUTTONS.index(press["button_id"])
+        row["tick"], row["phase"], row["bet_amount"] = press["tick"], 2, press["bet_amount"]
+        row["server_ns"] = NEVER if press["server_ts"] is None else press["server_ts"]
+        row["execution_tick"] = -1 if press["execution_tick"] is None else press["execution_tick"]
+        for name in ("execution_price", "latency_ms"):
+            row[name] = np.nan if press[name] is None else press[name]
+    return Presses.from_rows(rows, list(presses), game_ids, ["presses.parquet"], [])
 
 
 def feed(rows: list[Row], presses: dict[str, list[dict]]) -> tuple[list[np.ndarray], dict]:

@@ -27,7 +27,7 @@ from hftlib.sessions.shards import ColumnWriter
 from hftlib.sessions.stream import TransitionCounts, TransitionStream
 from hftlib.sessions.vocabulary import OBSERVED_EVENTS, WS_EVENT
 
-BATCH_ROWS: Final = 8_192  # larger batches are no faster, and take more memory
+BATCH_ROWS: Final = 4_096  # larger batches are no faster, and take more memory
 EVENT_COLUMNS: Final = ("session_id", "ts", "event_name", "game_id", "raw_json", "username")
 
 
@@ -118,7 +118,7 @@ class Conversion:
             transitions=self.stream.counts,
             presses={
                 "n_presses": len(self.presses),
-                "n_clock_set_back": self.presses.n_clock_set_back,
+                "n_clock_set_back": len(self.presses.set_back),
                 **self.stream.count_presses(),
             },
             refused_presses=self.presses.count_refused(),

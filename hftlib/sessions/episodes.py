@@ -2,7 +2,9 @@
 
 An episode is what one session saw of one game. Events are grouped by session
 and game, never by runs: events of the next game may come before the last of the
-one before. Bulk conversion to transitions is in `sessions.stream`.
+one before. A tick that names no game is refused: two games may run side by side,
+and a guess would give one the other's prices. Bulk conversion to transitions is
+in `sessions.stream`.
 """
 
 import json
@@ -13,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from hftlib.sessions.columns import NO_GAME
+from hftlib.sessions.presses import RefusedRow
 from hftlib.sessions.reader import EventReader
 from hftlib.sessions.vocabulary import WS_EVENT
 from hftlib.sessions.wire import unwrap
@@ -26,8 +30,8 @@ COLUMNS: Final = ("session_id", "ts", "event_name", "game_id", "raw_json")
 class Episode:
     """One game as one session saw it.
 
-    events : tuple of mappings, in the order of recording; those without a game of their
-        own belong to the game that last ticked in their session
+    events : tuple of mappings, in the order of recording; those without a game and without
+        a tick belong to the game that last ticked in their session
     ticks : tuple of int, distinct, ascending, the rug's the last; what follows the rug does
         not count
     terminal_tick : int, of the first rugged event; None if the capture ends before
@@ -80,6 +84,9 @@ class EpisodeSegmenter:
     counts : Counter
         Of the last call: events, malformed (of these), without_game (of these),
         games, and of these too_short, incomplete and kept.
+    refused : list of RefusedRow
+        Of the last call: ticks without a game, which count as `without_game`. Events that
+        were not read from files have no file, and are numbered from 0.
     """
 
     def __init__(self, min_ticks: int = 1, *, only_complete: bool = False) -> None:
@@ -88,6 +95,7 @@ class EpisodeSegmenter:
         self.min_ticks = min_ticks
         self.only_complete = only_complete
         self.counts: Counter[str] = Counter()
+        self.refused: list[RefusedRow] = []
 
     def segment(self, events: Iterable[Event]) -> list[Episode]:
         """Episodes in the order of their first events.
@@ -98,8 +106,8 @@ class EpisodeSegmenter:
             Flat, `{game_id, tick, price, rugged}`, or wrapped, `{event_name, data}`
             with the payload as on the wire; either may carry session_id.
         """
-        self.counts = Counter(events=0, malformed=0, without_game=0)
-        return self._segment(events)
+        self._start()
+        return self._segment(("", row, event) for row, event in enumerate(events))
 
     def from_parquet(self, source: Path | str, limit: int | None = None) -> list[Episode]:
         """Episodes of the first `limit` wire events of an event store.
@@ -109,23 +117,32 @@ class EpisodeSegmenter:
         source : Path or str
             Root of a store, or a glob of its files.
         """
-        self.counts = Counter(events=0, malformed=0, without_game=0)
+        self._start()
         return self._segment(islice(self._read_rows(source), limit))
 
-    def _segment(self, events: Iterable[Event]) -> list[Episode]:
+    def _start(self) -> None:
+        self.counts = Counter(events=0, malformed=0, without_game=0)
+        self.refused = []
+
+    def _segment(self, events: Iterable[tuple[str, int, Event]]) -> list[Episode]:
+        """Episodes of events with their files and rows."""
         games: dict[tuple[str | None, str], _Open] = {}
         ticking: dict[str | None, str] = {}  # the game that last ticked, by session
-        for event in events:
+        for file, row, event in events:
             self.counts["events"] += 1
             payload = unwrap(event["data"]).payload or {} if "data" in event else event
             session_id = event.get("session_id")
-            game_id = payload.get("gameId") or event.get("game_id") or ticking.get(session_id)
-            if not isinstance(game_id, str):
+            tick = payload.get("tickCount", payload.get("tick"))
+            game_id = payload.get("gameId") or event.get("game_id")
+            if not game_id and isinstance(tick, int):
+                self.refused.append(RefusedRow(file, row, NO_GAME))
+            elif not game_id:
+                game_id = ticking.get(session_id)
+            if not isinstance(game_id, str) or not game_id:
                 self.counts["without_game"] += 1
                 continue
             game = games.setdefault((session_id, game_id), _Open())
             game.events.append(event)
-            tick = payload.get("tickCount", payload.get("tick"))
             if isinstance(tick, int) and game.terminal_tick is None:
                 ticking[session_id] = game_id
                 game.ticks.add(tick)
@@ -148,13 +165,13 @@ class EpisodeSegmenter:
         self.counts[fate] += 1
         return fate == "kept"
 
-    def _read_rows(self, source: Path | str) -> Iterator[Event]:
+    def _read_rows(self, source: Path | str) -> Iterator[tuple[str, int, Event]]:
         for batch in EventReader(source).batches(doc_type=WS_EVENT, columns=COLUMNS):
-            for row in batch.table.to_pylist():
+            for index, row in enumerate(batch.table.to_pylist()):
                 try:
                     content = json.loads(row.pop("raw_json"))
                     row["data"] = content["data"]
                 except (ValueError, LookupError, TypeError):
                     self.counts["malformed"] += 1
                     row["data"] = None
-                yield row
+                yield batch.file, batch.row_number(index), row

@@ -322,7 +322,8 @@ def scan_fields(texts: pa.StringArray) -> tuple[Values, npt.NDArray[np.bool_]]:
     n_bytes = bounds[-1] - bounds[0]
     digits = np.empty(n_bytes, np.uint8)
     # a name, a colon and a digit are at least five bytes
-    ends = np.zeros(n_bytes // 5 + 2, np.int64)
+    ends = np.empty(n_bytes // 5 + 2, np.int64)
+    ends[0] = 0
     targets = np.empty(n_bytes // 5 + 1, np.int64)
     n_numbers = scan_texts(text, bounds, NAMES, values, is_read, digits, ends, targets)
     numbers = pa.Array.from_buffers(

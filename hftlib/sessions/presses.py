@@ -3,18 +3,19 @@
 Every builder of observations merges them with the wire's events by time, and
 transitions take their actions from them. The presses of a store are in memory
 all at once, about 100 bytes each: a person presses far less often than the
-server ticks.
+server ticks. Their texts (sessions, games, files) are numbered while they are
+read, so that no press holds an object.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Annotated, Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
@@ -32,6 +33,7 @@ from hftlib.sessions.vocabulary import (
 )
 
 IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
 Column = npt.NDArray[Any]
 
@@ -42,22 +44,28 @@ NEVER: Final = np.iinfo(np.int64).max  # time of an answer that did not come
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TICK_END: Final = 2**24  # the first tick that float32 cannot tell from its neighbour
 COLUMNS: Final = ("seq", "ts", "session_id", "game_id", "tick", "button_id", "raw_json")
-DTYPES: Final = {
-    "seq": "int64",
-    "session": "object",
-    "game": "object",
-    "file": "object",
-    "row": "int64",
-    "ts_ns": "int64",
-    "button": "int8",
-    "tick": "int64",
-    "phase": "int8",
-    "bet_amount": "float64",
-    "server_ns": "int64",
-    "execution_tick": "int64",
-    "execution_price": "float64",
-    "latency_ms": "float64",
+# what is read of the JSON
+PAYLOAD: Final = {
+    "phase": np.int8,
+    "bet_amount": np.float64,
+    "server_ns": np.int64,
+    "execution_tick": np.int32,
+    "execution_price": np.float64,
+    "latency_ms": np.float64,
 }
+ROW: Final = np.dtype(
+    [
+        ("seq", np.int64),
+        ("session", np.int32),  # numbers of texts, as are game and file
+        ("game", np.int32),
+        ("file", np.int32),
+        ("row", np.int64),
+        ("ts_ns", np.int64),
+        ("button", np.int8),
+        ("tick", np.int32),
+        *PAYLOAD.items(),
+    ]
+)
 
 
 class RefusedRow(NamedTuple):
@@ -76,19 +84,22 @@ class _Payload(BaseModel):
     game_phase: Annotated[int, Field(ge=COOLDOWN, le=RUGGED)]
     bet_amount: Annotated[FiniteFloat, Field(ge=0)]
     server_ts: AwareDatetime | None = None
-    execution_tick: Annotated[int, Field(ge=0)] | None = None
+    execution_tick: Annotated[int, Field(ge=0, lt=TICK_END)] | None = None
     execution_price: FiniteFloat | None = None
     latency_ms: FiniteFloat | None = None
 
     def values(self) -> tuple[int, float, int, int, float, float]:
-        """The fields as `Presses` has them, in the order of `DTYPES`."""
+        """The fields in the order of `PAYLOAD`."""
         answered, tick, price = self.server_ts, self.execution_tick, self.execution_price
         if (tick is None) != (price is None) or (tick is not None and answered is None):
             raise ValueError("execution without tick, price or answer")
+        answered_us = 0 if answered is None else (answered - EPOCH) // timedelta(microseconds=1)
+        if abs(answered_us) >= NEVER // 1000:
+            raise ValueError("server_ts: beyond what 64 bits of nanoseconds hold")
         return (
             self.game_phase,
             self.bet_amount,
-            NEVER if answered is None else (answered - EPOCH) // timedelta(microseconds=1) * 1000,
+            NEVER if answered is None else answered_us * 1000,
             -1 if tick is None else tick,
             np.nan if price is None else price,
             np.nan if self.latency_ms is None else self.latency_ms,
@@ -101,19 +112,19 @@ class Presses:
 
     session_ids, game_ids, files : tuple of str
     starts : int64 (len(session_ids) + 1,), first press of each session, and n
-    session, game, file : int64 (n,), positions in those tuples
+    session, game, file : int32 (n,), positions in those tuples
     row : int64 (n,), number of the row in its file
     ts_ns : int64 (n,), when it was pressed, ns since the epoch on the client's clock; never
         falls within a session, since a clock set back must not reorder what was recorded
     server_ns : int64 (n,), when the answer arrived at the client; `NEVER` if none did
     button : int8 (n,), position in `BUTTONS`
     phase : int8 (n,), of the round on the client's screen
-    tick : int64 (n,), on the client's screen
+    tick : int32 (n,), on the client's screen
     bet_amount : float64 (n,), after the press, SOL
     share : float64 (n,), of the position that a SELL would sell then
-    execution_tick : int64 (n,), -1 if not executed
+    execution_tick : int32 (n,), -1 if not executed
     execution_price, latency_ms : float64 (n,), nan if not executed
-    n_clock_set_back : int, presses whose own time lay before that of an earlier one
+    set_back : int64, positions of presses whose own time lay before that of an earlier one
     refused : tuple of RefusedRow, rows that are no press
     """
 
@@ -121,21 +132,21 @@ class Presses:
     game_ids: tuple[str, ...]
     files: tuple[str, ...]
     starts: IntArray
-    session: IntArray
-    game: IntArray
-    file: IntArray
+    session: Int32Array
+    game: Int32Array
+    file: Int32Array
     row: IntArray
     ts_ns: IntArray
     server_ns: IntArray
     button: npt.NDArray[np.int8]
     phase: npt.NDArray[np.int8]
-    tick: IntArray
+    tick: Int32Array
     bet_amount: FloatArray
     share: FloatArray
-    execution_tick: IntArray
+    execution_tick: Int32Array
     execution_price: FloatArray
     latency_ms: FloatArray
-    n_clock_set_back: int
+    set_back: IntArray
     refused: tuple[RefusedRow, ...]
 
     def __len__(self) -> int:
@@ -146,99 +157,125 @@ class Presses:
         return dict(Counter(row.reason for row in self.refused))
 
     @classmethod
-    def from_frame(cls, table: pd.DataFrame, refused: Iterable[RefusedRow]) -> Self:
-        """Put good rows, columns as `DTYPES`, in order; what was recorded twice is refused."""
-        table = table.sort_values(["session", "seq"], kind="stable", ignore_index=True)
-        again = table.duplicated(["session", "ts_ns", "button"])
-        twice = zip(table["file"][again], table["row"][again], strict=True)
-        refused = [*refused, *(RefusedRow(file, row, "recorded twice") for file, row in twice)]
-        table = table[~again]
-        (session, session_ids), (game, game_ids), (file, files) = (
-            pd.factorize(table[column]) for column in ("session", "game", "file")
-        )
-        stamps = table["ts_ns"].to_numpy()
-        latest = table.groupby("session", sort=False)["ts_ns"].cummax().to_numpy()
-        columns = {name: table[name].to_numpy() for name in list(DTYPES)[4:] if name != "ts_ns"}
+    def from_rows(
+        cls,
+        rows: Column,
+        session_ids: Sequence[str],
+        game_ids: Sequence[str],
+        files: Sequence[str],
+        refused: Iterable[RefusedRow],
+    ) -> Self:
+        """Put good rows, of type `ROW`, in order; what was recorded twice is refused."""
+        by_name = sorted(range(len(session_ids)), key=session_ids.__getitem__)
+        rank = np.argsort(np.array(by_name, np.int32)).astype(np.int32)
+        session = rank[rows["session"]]
+        order = np.lexsort((rows["seq"], session))
+        rows, session = rows[order], session[order]
+        is_twice = _repeats(session, rows["ts_ns"], rows["button"])
+        twice = rows[["file", "row"]][is_twice].tolist()
+        refused = [
+            *refused,
+            *(RefusedRow(files[file], row, "recorded twice") for file, row in twice),
+        ]
+        if is_twice.any():
+            rows, session = rows[~is_twice], session[~is_twice]
+        starts = np.searchsorted(session, np.arange(len(session_ids) + 1))
+        latest = np.empty(len(rows), np.int64)
+        for start, end in pairwise(starts.tolist()):
+            np.maximum.accumulate(rows["ts_ns"][start:end], out=latest[start:end])
+        names = ("game", "file", "row", "button", "tick", *PAYLOAD)
         return cls(
-            session_ids=tuple(session_ids),
+            session_ids=tuple(session_ids[number] for number in by_name),
             game_ids=tuple(game_ids),
             files=tuple(files),
-            starts=np.searchsorted(session, np.arange(len(session_ids) + 1)),
+            starts=starts,
             session=session,
-            game=game,
-            file=file,
             ts_ns=latest,
-            share=_shares_in_force(columns["button"], session),
-            n_clock_set_back=int((stamps < latest).sum()),
+            share=_shares_in_force(rows["button"], starts[session]),
+            set_back=np.flatnonzero(rows["ts_ns"] < latest),
             refused=tuple(refused),
-            **columns,
+            **{name: np.ascontiguousarray(rows[name]) for name in names},
         )
 
 
-def _shares_in_force(button: npt.NDArray[np.int8], session: IntArray) -> FloatArray:
-    """Share chosen by the last percentage button of the session; all of it before the first."""
+def _repeats(session: Int32Array, ts_ns: IntArray, button: npt.NDArray[np.int8]) -> Column:
+    """Rows that are, in session, time and button, as one before them."""
+    order = np.lexsort((button, ts_ns, session))
+    is_same = np.ones(max(len(order) - 1, 0), bool)
+    for values in (session, ts_ns, button):
+        is_same &= np.diff(values[order]) == 0
+    repeats = np.zeros(len(order), bool)
+    repeats[order[1:][is_same]] = True
+    return repeats
+
+
+def _shares_in_force(button: npt.NDArray[np.int8], start: IntArray) -> FloatArray:
+    """Share chosen by the last percentage button of the session; all of it before the first.
+
+    start : int64 (n,), first press of each one's session
+    """
     shares = np.array([SHARES.get(name, np.nan) for name in BUTTONS])[button]
-    return pd.Series(shares).groupby(session).ffill().fillna(1.0).to_numpy()
+    last = np.maximum.accumulate(np.where(np.isnan(shares), -1, np.arange(len(shares))))
+    return np.where(last >= start, shares[last], 1.0)
 
 
 def load_presses(reader: EventReader) -> Presses:
-    """Read all presses of a store; a row that cannot be used leaves with file, row and reason."""
-    parts: dict[str, list[Column]] = {name: [] for name in DTYPES}
-    refused: list[RefusedRow] = []
+    """Read all presses of a store; a row that cannot be used leaves with file, row and reason.
+
+    A press whose clock was set back is used; the reader's report has its file and row.
+    """
+    parts, refused = [np.zeros(0, ROW)], list[RefusedRow]()
+    sessions, games, files = _Numbers(), _Numbers(), _Numbers()
     for batch in reader.batches(doc_type=BUTTON_EVENT, columns=COLUMNS):
-        good, bad = _read_batch(batch)
-        for name, part in parts.items():
-            part.append(good[name])
+        rows, is_good, bad = _read_batch(batch)
+        for name, numbers in (("session", sessions), ("game", games)):
+            rows[name] = numbers.number(batch.table[f"{name}_id"].filter(pa.array(is_good)))
+        rows["file"] = files.setdefault(batch.file, len(files)) if len(rows) else -1
+        parts.append(rows)
         refused += bad
-    return Presses.from_frame(_join(parts), refused)
+    rows = np.concatenate(parts)
+    del parts
+    presses = Presses.from_rows(rows, list(sessions), list(games), list(files), refused)
+    for k in presses.set_back:
+        file, row = presses.files[presses.file[k]], int(presses.row[k])
+        reader.report.note(file, "clock set back", 1, row)
+    return presses
 
 
 def no_presses() -> Presses:
     """For sessions in which nothing was pressed."""
-    return Presses.from_frame(_join({name: [] for name in DTYPES}), [])
+    return Presses.from_rows(np.zeros(0, ROW), [], [], [], [])
 
 
-def _join(parts: dict[str, list[Column]]) -> pd.DataFrame:
-    """One frame of all parts, which are let go one by one; text as categories, to be small."""
-    columns: dict[str, Any] = {}
-    for name, dtype in DTYPES.items():
-        columns[name] = np.concatenate([np.empty(0, dtype), *parts.pop(name)])
-        if dtype == "object":
-            columns[name] = pd.Categorical(columns[name])
-    return pd.DataFrame(columns, copy=False)
+class _Numbers(dict[str, int]):
+    """Numbers of texts, in the order in which they are first met."""
+
+    def number(self, column: pa.Array) -> Int32Array:
+        """Number of each text of a column without nulls."""
+        encoded = column.dictionary_encode()
+        found = [self.setdefault(text, len(self)) for text in encoded.dictionary.to_pylist()]
+        return np.array(found, np.int32)[encoded.indices.to_numpy()]
 
 
-def _read_batch(batch: EventBatch) -> tuple[dict[str, Column], list[RefusedRow]]:
-    """Good rows, as `DTYPES` says, and the others."""
-    given = {name: batch.table.column(name) for name in COLUMNS}
-    n = len(batch.table)
-    raw: dict[str, Any] = {
-        "seq": given["seq"],
-        "session": _share_texts(given["session_id"]),
-        "game": _share_texts(given["game_id"]),
-        "file": [batch.file] * n,
-        "row": batch.first_row + np.arange(n) if batch.rows is None else batch.rows,
-        "ts_ns": parse_times(given["ts"]),
-        "button": pc.fill_null(pc.index_in(given["button_id"], pa.array(BUTTONS)), -1),
-        "tick": pc.fill_null(given["tick"], -1),
-    }
-    payloads, reasons = _read_payloads(given["raw_json"].to_pylist())
-    raw |= zip(list(DTYPES)[-6:], zip(*payloads, strict=True), strict=True)
-    columns = {name: np.array(raw[name], dtype) for name, dtype in DTYPES.items()}
-    reasons[(columns["tick"] < 0) | (columns["tick"] >= TICK_END)] = "tick is no count"
-    reasons[~columns["game"].astype(bool)] = "without game"
-    reasons[columns["button"] < 0] = "unknown button"
-    is_good = reasons == ""
-    bad = zip(columns["row"][~is_good].tolist(), reasons[~is_good], strict=True)
-    refused = [RefusedRow(batch.file, row, reason) for row, reason in bad]
-    return {name: values[is_good] for name, values in columns.items()}, refused
-
-
-def _share_texts(column: pa.Array) -> Column:
-    """Texts of a column, equal ones one object; None where there is none."""
-    encoded = column.dictionary_encode()
-    texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
-    return texts[pc.fill_null(encoded.indices, -1).to_numpy()]
+def _read_batch(batch: EventBatch) -> tuple[Column, npt.NDArray[np.bool_], list[RefusedRow]]:
+    """Good rows as `ROW`, without the numbers of texts; which they are; and the others."""
+    table = batch.table
+    tick = pc.fill_null(table["tick"], -1).to_numpy()
+    button = pc.fill_null(pc.index_in(table["button_id"], pa.array(BUTTONS)), -1).to_numpy()
+    number = batch.first_row + np.arange(len(table)) if batch.rows is None else batch.rows
+    payloads, reasons = _read_payloads(table["raw_json"].to_pylist())
+    reasons[(tick < 0) | (tick >= TICK_END)] = "tick is no count"
+    reasons[np.asarray(pc.fill_null(pc.equal(table["game_id"], ""), True))] = "without game"
+    reasons[button < 0] = "unknown button"
+    is_good = (reasons == "").astype(bool)
+    bad = zip(number[~is_good].tolist(), reasons[~is_good], strict=True)
+    rows = np.zeros(int(is_good.sum()), ROW)
+    rows["seq"], rows["ts_ns"] = table["seq"].to_numpy()[is_good], parse_times(table["ts"])[is_good]
+    rows["row"], rows["button"], rows["tick"] = number[is_good], button[is_good], tick[is_good]
+    found = np.array(payloads, list(PAYLOAD.items()))[is_good]
+    for name in PAYLOAD:
+        rows[name] = found[name]
+    return rows, is_good, [RefusedRow(batch.file, row, reason) for row, reason in bad]
 
 
 def _read_payloads(

@@ -41,6 +41,7 @@ READ_BYTES: Final = 2**20
 DOC_TYPE_KEY = re.compile(r"doc_type=([^/]*)/")
 DATE_KEY = re.compile(r"date=\d{4}-\d{2}-\d{2}/")
 FORMAT = ds.ParquetFileFormat()
+KNOWN_NAMES = pa.array(sorted(KNOWN_EVENTS))
 
 
 @dataclass
@@ -59,7 +60,9 @@ class ReadReport:
     n_taken : int, rows handed out
     n_passed_over : int, rows of row groups that the statistics ruled out
     faults : by (file, what is odd)
-    unknown_events : rows by an event name that is not in the vocabulary
+    unknown_events : rows by an event name that is not in the vocabulary, of the rows
+        decoded, before the filters; `faults` says in which file and from which row on.
+        What the statistics rule out is not looked into
     """
 
     n_files: int = 0
@@ -73,6 +76,8 @@ class ReadReport:
         """Count a fault; repeats add their rows."""
         fault = self.faults.setdefault((file, kind), Fault(first_row=first_row))
         fault.n_rows += n_rows
+        if first_row is not None and fault.first_row is not None:
+            fault.first_row = min(fault.first_row, first_row)
 
     def describe(self) -> list[str]:
         """Faults, one a line, sorted by file."""
@@ -244,10 +249,12 @@ class _File:
                 wrong = [not is_time(text) for text in arrays["ts"].to_pylist()]
                 drop(np.array(wrong), "ts is no time")
         if query.doc_type == WS_EVENT:
-            names = arrays["event_name"].filter(pa.array(keep))
-            for found in pc.value_counts(names).to_pylist():
-                if found["values"] not in KNOWN_EVENTS:
-                    self._report.unknown_events[str(found["values"])] += found["counts"]
+            is_unknown = keep & ~_claims(pc.is_in(arrays["event_name"], KNOWN_NAMES))
+            if is_unknown.any():
+                n, first_unknown = int(is_unknown.sum()), first + int(is_unknown.argmax())
+                self._note("unknown event name", n, first_unknown)
+                names = arrays["event_name"].filter(pa.array(is_unknown)).to_pylist()
+                self._report.unknown_events.update(map(str, names))
         return keep
 
 

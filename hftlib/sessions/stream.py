@@ -284,7 +284,7 @@ def _group_presses(
 ) -> tuple[IntArray, dict[tuple[str, str], tuple[int, int]]]:
     """Presses by session and game, in the order of pressing, and the span of each pair."""
     n_games = len(presses.game_ids)
-    code = presses.session * n_games + presses.game
+    code = presses.session.astype(np.int64) * n_games + presses.game
     order = np.argsort(code, kind="stable")
     codes, starts = np.unique(code[order], return_index=True)
     stops = np.append(starts, len(code))[1:]

@@ -11,6 +11,8 @@ from plotly.subplots import make_subplots
 
 from hftlib.plots import CYCLE, band, colour_of
 
+LEARNERS = ("bc", "iql", "cql")
+FIXED = CYCLE[6]  # of strategies that learn nothing
 ZERO = {"line": {"color": "#5b6876", "dash": "dot"}}
 PRESSES = {"BUY": ("triangle-up", CYCLE[2]), "SELL": ("triangle-down", CYCLE[1])}
 
@@ -134,6 +136,8 @@ def leakage_figure(scores: pd.DataFrame) -> go.Figure:
 def values_figure(values: pd.DataFrame) -> go.Figure:
     """What each policy earns a game with its interval, beside zero.
 
+    A learner has its colour, and an open marker where it is greedy; fixed strategies are grey.
+
     Parameters
     ----------
     values : frame, index of policies, columns value, low, high
@@ -141,11 +145,17 @@ def values_figure(values: pd.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     for name, row in values.iterrows():
+        learner = str(name).removesuffix("_greedy")
+        marker = {
+            "size": 11,
+            "color": colour_of(learner) if learner in LEARNERS else FIXED,
+            "symbol": "circle" if learner == name else "circle-open",
+        }
         figure.add_scatter(
             x=[row["value"]],
             y=[str(name).replace("_", " ")],
             mode="markers",
-            marker={"size": 11, "color": colour_of(str(name))},
+            marker=marker,
             error_x={
                 "array": [row["high"] - row["value"]],
                 "arrayminus": [row["value"] - row["low"]],
@@ -160,18 +170,18 @@ def values_figure(values: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def curves_figure(curves: pd.DataFrame, measure: str, title: str, x_title: str) -> go.Figure:
+def curves_figure(curves: pd.DataFrame, title: str, x_title: str) -> go.Figure:
     """Curves of several learners, one panel each: every seed, and the range shaded.
 
     Parameters
     ----------
-    curves : frame with columns algo, seed, step and `measure`
+    curves : frame with columns algo, seed, step, value
     """
     algos: Sequence[str] = list(curves["algo"].unique())
     figure = make_subplots(1, len(algos), subplot_titles=[a.upper() for a in algos])
     for column, algo in enumerate(algos, start=1):
         part = curves[curves["algo"] == algo]
-        table = part.pivot(index="step", columns="seed", values=measure)
+        table = part.pivot(index="step", columns="seed", values="value")
         colour, place = colour_of(algo), {"row": 1, "col": column}
         band(figure, table.index, table.min(axis=1), table.max(axis=1), colour, algo, **place)
         for seed in table:

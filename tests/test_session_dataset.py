@@ -1,5 +1,6 @@
 """The dataset of transitions: views, masks, the folder on disk and exports."""
 
+import itertools
 import json
 import sys
 
@@ -230,3 +231,29 @@ def test_minari_gives_back_the_episodes(dataset, tmp_path, monkeypatch):
         assert json.loads(json.dumps(metadata["options"])) == game.to_dict()
         start = rows.stop
     assert start == len(dataset)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_minari_is_written_whole_or_not_at_all(dataset, tmp_path, monkeypatch):
+    minari = pytest.importorskip("minari", reason="an optional extra")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    export_minari(dataset, "crash/test-v0", description="test")
+    with pytest.raises(ValueError, match="test-v0 exists"):
+        export_minari(dataset, "crash/test-v0", description="another")
+    calls = itertools.count()
+
+    def fail_at_the_third(rows):
+        if next(calls) == 2:
+            assert len(list(tmp_path.glob("crash/test-v1/data/*/metadata.json"))) == 2
+            raise OSError("no space left")
+        return TransitionDataset.batch(dataset, rows)
+
+    monkeypatch.setattr(dataset, "batch", fail_at_the_third)
+    with pytest.raises(OSError, match="no space"):
+        export_minari(dataset, "crash/test-v1", description="test")
+    assert [path.name for path in tmp_path.glob("crash/test*")] == ["test-v0"]
+    monkeypatch.undo()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    export_minari(dataset, "crash/test-v1", description="test")
+    assert minari.load_dataset("crash/test-v0").total_episodes == 4
+    assert minari.load_dataset("crash/test-v1").total_episodes == 4

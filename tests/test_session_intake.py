@@ -10,15 +10,17 @@ from tests.conftest import SHARED_DATA
 from tests.test_game import make_record
 
 EVENT = {"seq": 1, "ts": "2026-01-05T00:00:00+00:00", "event": "connect", "data": None}
+DEEP = "[" * 100_000  # deeper than Python's parser goes
 
 
 def test_files_are_told_apart_by_their_first_line(tmp_path):
     (tmp_path / "wire.jsonl").write_text(json.dumps(EVENT) + "\n")
     (tmp_path / "games.jsonl").write_text(json.dumps({"prices": [1, 0.02]}) + "\n")
     (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "deep.jsonl").write_text(DEEP)
     (tmp_path / "README.md").write_text("no data")
     captures, games = list_files(tmp_path)
-    assert [path.name for path in captures] == ["empty.jsonl", "wire.jsonl"]
+    assert [path.name for path in captures] == ["deep.jsonl", "empty.jsonl", "wire.jsonl"]
     assert [path.name for path in games] == ["games.jsonl"]
 
 
@@ -42,11 +44,11 @@ def test_a_changed_game_and_a_broken_line_are_named_and_the_rest_goes_on(tmp_pat
     changed = json.loads(json.dumps(good))
     changed["prices"][1] += 1e-9
     path = tmp_path / "games.jsonl"
-    path.write_text("\n".join([json.dumps(good), json.dumps(changed), "{", json.dumps(good)]))
+    path.write_text("\n".join([json.dumps(good), json.dumps(changed), "{", json.dumps(good), DEEP]))
     found = verify_games([path])
-    assert list(found["is_fair"]) == [True, False, False, True]
+    assert list(found["is_fair"]) == [True, False, False, True, False]
     assert "differ from tick 1" in found["faults"][1]
-    assert "malformed JSON" in found["faults"][2]
+    assert all("malformed JSON" in found["faults"][k] for k in (2, 4))
 
 
 def test_real_games_are_fair():

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from hftlib import sessionplots
+from hftlib.plots import colour_of
 
 
 def named(figure, name):
@@ -71,6 +72,16 @@ def test_values_keep_their_order_and_the_ends_of_their_intervals():
     np.testing.assert_allclose(ends, [(-3.0, 0.0), (0.0, 0.6)])
 
 
+def test_a_greedy_policy_has_its_learners_colour_and_fixed_strategies_share_one():
+    names = ["bc", "iql", "bc_greedy", "iql_greedy", "do_nothing", "random", "hold_40_ticks"]
+    values = pd.DataFrame(0.0, index=names, columns=["value", "low", "high"])
+    markers = [trace.marker for trace in sessionplots.values_figure(values).data]
+    colours = [marker.color for marker in markers]
+    assert colours[:4] == [colour_of("bc"), colour_of("iql")] * 2
+    assert len(set(colours[4:])) == 1 and colours[4] not in colours[:4]
+    assert [marker.symbol == "circle-open" for marker in markers] == ["greedy" in n for n in names]
+
+
 def test_each_learner_has_a_panel_with_every_seed_and_their_range():
     curves = pd.DataFrame(
         [
@@ -81,7 +92,7 @@ def test_each_learner_has_a_panel_with_every_seed_and_their_range():
         ],
         columns=["algo", "seed", "step", "value"],
     )
-    figure = sessionplots.curves_figure(curves, "value", "loss", "updates")
+    figure = sessionplots.curves_figure(curves, "loss", "updates")
     assert [note.text for note in figure.layout.annotations] == ["BC", "CQL"]
     first = [trace for trace in figure.data if trace.xaxis == "x"]
     assert [list(trace.y) for trace in first] == [[5, 10], [6, 11], [5, 10], [6, 11]]

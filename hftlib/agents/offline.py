@@ -5,10 +5,8 @@ losses descended, the targets moved. The same arguments give the same weights, w
 call ran through or was stopped and resumed; several seeds go through `compute.map_parallel`.
 """
 
-import copy
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -23,7 +21,6 @@ from hftlib.agents.offline_learner import (
     BCSettings,
     CQLSettings,
     IQLSettings,
-    Learner,
     OfflineSettings,
     Sample,
     make_learner,
@@ -71,7 +68,7 @@ class TrainedOffline(NamedTuple):
 
     curve : points (update, measure, value) in the order of the training
         Means of the losses and of "left_out", the share of transitions whose action is not
-        allowed, over the updates since the point before; and the measures of `evaluate`.
+        allowed, over the updates since the point before.
     """
 
     policy: OfflinePolicy
@@ -83,7 +80,6 @@ def train_offline(
     settings: OfflineSettings,
     seed: int,
     *,
-    evaluate: Callable[[OfflinePolicy], Mapping[str, float]] | None = None,
     scratch: Path | None = None,
     fingerprint: str = "",
 ) -> TrainedOffline:
@@ -97,8 +93,6 @@ def train_offline(
         Their kind is the algorithm.
     seed : int
         Fixes initial weights and draws of transitions.
-    evaluate : function from a policy to measures by name, optional
-        Called at every point of the curve. Looking does not change the training.
     scratch : folder, optional
         Holds the last checkpoint; a later call with the same arguments and the same code goes on
         from there.
@@ -125,10 +119,8 @@ def train_offline(
     due = set(np.linspace(n_updates, 0, settings.n_evaluations, endpoint=False).round().tolist())
     curve: list[tuple[int, str, float]] = []
     first, path = 0, None
-    about = {
-        "algo": settings.algo,
-        "settings": asdict(settings),
-        "seed": seed,
+    origin = {"algo": settings.algo, "settings": asdict(settings), "seed": seed}
+    about = origin | {
         "fingerprint": fingerprint,
         "n_transitions": len(source),
         "code": hash_sources(Path(__file__).parents[1]),
@@ -168,16 +160,14 @@ def train_offline(
             last = max((point[0] for point in curve), default=0)
             measures = {name: total / (update - last) for name, total in totals.items()}
             totals.clear()
-            if evaluate is not None:
-                measures |= evaluate(_export(learner, scaler, settings, seed))
-            curve += [(update, name, float(value)) for name, value in measures.items()]
+            curve += [(update, name, value) for name, value in measures.items()]
             shown = ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
             logger.info("update %d of %d: %s", update, n_updates, shown)
             if path is not None:
                 state = {"update": update, "curve": curve, "rng": rng.bit_generator.state}
                 state |= {"learner": learner.state_dict(), "optimiser": optimiser.state_dict()}
                 save_checkpoint(path, about, state)
-    return TrainedOffline(_export(learner, scaler, settings, seed), curve)
+    return TrainedOffline(OfflinePolicy(learner.actor, scaler, origin), curve)
 
 
 def fit_inputs(source: TransitionSource) -> RobustScaler:
@@ -206,11 +196,3 @@ def make_sample(transitions: Batch, scaler: RobustScaler) -> Sample:
         torch.from_numpy(valid_actions(transitions.next_observations)),
         torch.from_numpy(np.take_along_axis(valid, actions, axis=1)[:, 0].astype(np.float32)),
     )
-
-
-def _export(
-    learner: Learner, scaler: RobustScaler, settings: OfflineSettings, seed: int
-) -> OfflinePolicy:
-    """The policy of now; later updates do not change it."""
-    about = {"algo": settings.algo, "settings": asdict(settings), "seed": seed}
-    return OfflinePolicy(copy.deepcopy(learner.actor), scaler, about)

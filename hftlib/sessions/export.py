@@ -1,11 +1,12 @@
 """Transitions in formats that other libraries read: one `.npz` file, or Minari.
 
-Both are written in portions, so a dataset may be larger than memory. Feature 8
-is as the dataset shows it, 0 by default.
+Both are written in portions, so a dataset may be larger than memory, and whole or
+not at all. Feature 8 is as the dataset shows it, 0 by default.
 
 Source: Minari's dataset format, https://minari.farama.org.
 """
 
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ PORTION: Final = 65_536  # transitions copied at a time
 
 
 def export_npz(dataset: TransitionDataset, path: Path) -> None:
-    """Write one file for `numpy.load`, whole or not at all.
+    """Write one file for `numpy.load`.
 
     Arrays: those of `dataset.Batch`, and `game_ids`, the game of each
     transition as a position in `game_names`: split by it, never by rows.
@@ -80,20 +81,28 @@ def export_minari(dataset: TransitionDataset, dataset_id: str, *, description: s
     try:
         import minari
         from minari.data_collector import EpisodeBuffer
+        from minari.storage import get_dataset_path
     except ImportError as error:
         raise ImportError(
             "Minari is not installed; install it with pip install 'hftlib[minari]'"
         ) from error
     if not len(dataset):
         raise DatasetError(f"nothing to write to {dataset_id}: the dataset has no transitions")
-    minari.create_dataset_from_buffers(
-        dataset_id,
-        (EpisodeBuffer(**episode) for episode in _episodes(dataset)),
-        observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (FEATURE_COUNT,), np.float32),
-        action_space=gymnasium.spaces.MultiDiscrete([len(CHOICES), len(ADJUSTMENTS)]),
-        description=description,
-        data_format="arrow",
-    )
+    folder = get_dataset_path(dataset_id)
+    if folder.exists():
+        raise ValueError(f"{folder} exists; delete it, or give {dataset_id} another version")
+    try:
+        minari.create_dataset_from_buffers(
+            dataset_id,
+            (EpisodeBuffer(**episode) for episode in _episodes(dataset)),
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (FEATURE_COUNT,), np.float32),
+            action_space=gymnasium.spaces.MultiDiscrete([len(CHOICES), len(ADJUSTMENTS)]),
+            description=description,
+            data_format="arrow",
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _episodes(dataset: TransitionDataset) -> Iterator[dict[str, Any]]:

@@ -80,7 +80,7 @@ def _read_records(path: Path) -> Iterator[tuple[dict[str, Any], str | None]]:
         for line in read_lines(path):
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield {}, f"malformed JSON: {error}"
             else:
                 yield (record, None) if isinstance(record, dict) else ({}, "expected an object")

@@ -129,8 +129,8 @@ def record_sessions(
 def _write(root: Path, session_id: str, rows: SessionRows) -> None:
     """Write a session; its files do not depend on the clock."""
     with EventWriter(root, session_id, max_events=BLOCK, max_seconds=math.inf) as writer:
-        for begin in range(0, len(rows), BLOCK):
-            writer.write_columns(rows.wire_columns(begin, min(begin + BLOCK, len(rows))))
+        for begin in range(0, rows.n_events, BLOCK):
+            writer.write_columns(rows.wire_columns(begin, begin + BLOCK))
         for columns in (rows.press_columns(), rows.action_columns(), rows.game_columns()):
             if len(columns["seq"]):
                 writer.write_columns(columns)

@@ -1,5 +1,6 @@
 """Rows of the event store of one simulated session, as columns."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -11,8 +12,8 @@ from hftlib.sessions import account as acc
 from hftlib.sessions.buttons import number_sequences
 from hftlib.sessions.client import BUTTONS, FIRST_ACTION, NEVER
 from hftlib.sessions.event_rows import decimal_texts, iso_times
-from hftlib.sessions.frames import ACTION, BUTTON, fill_frame
-from hftlib.sessions.journal import BOUGHT, STAKED, Recording
+from hftlib.sessions.frames import ACTION, BUTTON, Frame, fill_frame
+from hftlib.sessions.journal import BOUGHT, STAKED, Recording, Table
 from hftlib.sessions.rounds import SETTLEMENT
 from hftlib.sessions.session_texts import SessionTexts, numbers, quoted
 from hftlib.sessions.vocabulary import (
@@ -76,7 +77,8 @@ class SessionRows:
         )
         self._seqs = _number(self._times)
 
-    def __len__(self) -> int:
+    @property
+    def n_events(self) -> int:
         """Number of wire events."""
         return len(self._times[0])
 
@@ -84,13 +86,7 @@ class SessionRows:
         """Wire events `begin` to `end` of the log."""
         text, name, game_id = self._texts.log_rows(begin, end)
         return self._columns(
-            WS_EVENT,
-            slice(begin, end),
-            source="cdp",
-            direction="received",
-            raw_json=text,
-            event_name=name,
-            game_id=game_id,
+            WS_EVENT, slice(begin, end), raw_json=text, event_name=name, game_id=game_id
         )
 
     def press_columns(self) -> Columns:
@@ -124,15 +120,10 @@ class SessionRows:
             "client_ms": numbers((self._begin_us + presses["press_us"]) // 1000),
         }
 
-        def slot(name: str) -> pa.Array:
-            return slots[name] if name in slots else numbers(presses[name])
-
         return self._columns(
             BUTTON_EVENT,
             slice(None),
-            source="ui",
-            direction="sent",
-            raw_json=fill_frame(BUTTON, slot, len(presses)),
+            raw_json=_fill(BUTTON, slots, presses),
             game_id=game_ids,
             price=decimal_texts(presses["price"]),
             tick=presses["tick"].astype(np.int64),
@@ -157,16 +148,10 @@ class SessionRows:
             "type": quoted(kinds),
             "fee": numbers(self._fee * traded),
         }
-
-        def slot(name: str) -> pa.Array | str:
-            return slots[name] if name in slots else numbers(done[name])
-
         return self._columns(
             PLAYER_ACTION,
             slice(None),
-            source="cdp",
-            direction="received",
-            raw_json=fill_frame(ACTION, slot, len(done)),
+            raw_json=_fill(ACTION, slots, done),
             game_id=game_ids,
             price=decimal_texts(done["price"]),
             tick=done["tick"].astype(np.int64),
@@ -180,8 +165,6 @@ class SessionRows:
         return self._columns(
             COMPLETE_GAME,
             slice(None),
-            source="cdp",
-            direction="received",
             raw_json=self._texts.played_records.take(pa.array(self._ended)),
             game_id=self._texts.game_ids.take(pa.array(self._ended)),
         )
@@ -189,13 +172,20 @@ class SessionRows:
     def _columns(self, doc_type: str, rows: slice, **columns: Any) -> Columns:
         place = (WS_EVENT, BUTTON_EVENT, PLAYER_ACTION, COMPLETE_GAME).index(doc_type)
         times, seqs = self._times[place][rows], self._seqs[place][rows]
-        same = {**self._same, "doc_type": doc_type}
-        same |= {name: columns.pop(name) for name in ("source", "direction")}
+        source, direction = ("ui", "sent") if doc_type == BUTTON_EVENT else ("cdp", "received")
+        same = self._same | {"doc_type": doc_type, "source": source, "direction": direction}
         constant = {name: pa.repeat(text, len(times)) for name, text in same.items()}
         return {"seq": seqs, "ts": self._stamps(times), **constant, **columns}
 
     def _stamps(self, us: IntArray) -> pa.Array:
         return iso_times(1000 * (self._begin_us + us))
+
+
+def _fill(frame: Frame, slots: Mapping[str, pa.Array | str], table: Table) -> pa.Array:
+    """JSON of the rows of a table; a slot that `slots` lacks holds the numbers of its column."""
+    return fill_frame(
+        frame, lambda name: slots[name] if name in slots else numbers(table[name]), len(table)
+    )
 
 
 def _number(times: tuple[IntArray, ...]) -> list[IntArray]:

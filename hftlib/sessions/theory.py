@@ -44,17 +44,9 @@ def survival(ticks: int) -> float:
 
     Each tick ends the game with chance h = .005, whatever came before:
     P(T > t) = (1 - h)^t. From any later tick s the same holds for T - s, since
-    P(T > s + t | T > s) = (1 - h)^(s + t) / (1 - h)^s.
+    P(T > s + t | T > s) = (1 - h)^(s + t) / (1 - h)^s: the hazard is h at every age.
     """
     return (1 - RUG_CHANCE) ** ticks
-
-
-def hazard(age: int) -> float:
-    """P(T = age + 1 | T > age): h = .005 at every age.
-
-    (S(t) - S(t + 1)) / S(t) = 1 - (1 - h) with S of `survival`.
-    """
-    return 1 - survival(age + 1) / survival(age)
 
 
 @compile_kernel
@@ -66,6 +58,9 @@ def change_moments(price: float) -> tuple[float, float, float, float]:
     (-.02, .03); W uniform on (-s, s) with s = .005 min(10, sqrt(price)), independent of D.
     Moments of a uniform number on (a, b) are (b^(k+1) - a^(k+1)) / ((k + 1)(b - a)), odd ones of
     B and W vanish, and E[(D + W)^k] expands. Only s and g depend on the price.
+
+    The standard deviation is .0781 at price 1.0, .0786 at 10, .0826 at 100. An eighth of the
+    variance is god candles, one tick in 100,000: without one a sample shows .0728.
     """
     low, high = DRIFT_LOW, DRIFT_LOW + DRIFT_SPAN
     d1 = (high**2 - low**2) / (2 * DRIFT_SPAN)
@@ -93,16 +88,6 @@ def change_mean(price: float = 1.0) -> float:
     The first moment of `change_moments`; s plays no part in it.
     """
     return change_moments(price)[0]
-
-
-def change_sd(price: float = 1.0) -> float:
-    """Standard deviation of X at this price: .0781 at 1.0, .0786 at 10, .0826 at 100.
-
-    sqrt(E[X^2] - E[X]^2) of `change_moments`. An eighth of the variance is god
-    candles, one tick in 100,000: without one a sample shows .0728.
-    """
-    mean, square, _, _ = change_moments(price)
-    return math.sqrt(square - mean**2)
 
 
 def sidebet_chance() -> float:

@@ -110,7 +110,7 @@ def test_a_hand_computed_case():
     by_step = estimate_weighted(ratios, rewards, episodes, is_per_decision=True, gamma=0.5)
     first, second = (2 + 12 + 1) / 6, (1 * 2 + 0.5 * 8) / 4.5
     assert by_step.value.value == pytest.approx(first + 0.5 * second)
-    effective = (3 * 36 / 14 + 2 * 4.5**2 / 10.25) / 5
+    effective = (3 * 36 / 14 + 2 * 0.5 * 4.5**2 / 10.25) / (3 + 2 * 0.5)
     assert by_step.effective_episodes == pytest.approx(effective)
 
 
@@ -292,41 +292,34 @@ def test_the_fit_is_the_value_in_the_recorded_process():
 # ----- the basis of the crash game -----
 
 
-def observe(n: int = 50, seed: int = 0) -> np.ndarray:
-    """Noise; feature 3 is constant."""
-    seen = np.random.default_rng(seed).normal(size=(n, 36)).astype(np.float32)
-    seen[:, 3] = 1.0
-    return seen
+def observe(n: int = 50, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noise, and whether a side bet is open."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 36)).astype(np.float32), rng.random(n) < 0.5
 
 
 def test_the_basis_is_linear_in_the_chances_of_the_actions():
-    seen, rng = observe(), np.random.default_rng(1)
+    (seen, stakes), rng = observe(), np.random.default_rng(1)
     first, second = rng.dirichlet(np.ones(36), size=(2, 50))
     basis = SessionBasis.fit(seen)
-    mixed = 0.3 * basis(seen, first) + 0.7 * basis(seen, second)
-    np.testing.assert_allclose(basis(seen, 0.3 * first + 0.7 * second), mixed, atol=1e-12)
-    assert mixed.shape == (50, 4 * (2 + 34) + 8)  # without the constant one and the game's name
+    mixed = 0.3 * basis(seen, stakes, first) + 0.7 * basis(seen, stakes, second)
+    np.testing.assert_allclose(basis(seen, stakes, 0.3 * first + 0.7 * second), mixed, atol=1e-12)
 
 
 def test_an_action_has_the_coefficients_of_its_choice_and_its_adjustment():
-    seen = observe()
-    basis = SessionBasis.fit(seen)
-    buying = basis(seen, np.eye(36)[np.full(50, 1 * 9 + 2)])
-    by_choice, adjustments = buying[:, :-8].reshape(50, 4, -1), buying[:, -8:]
+    seen, stakes = observe()
+    buying = SessionBasis.fit(seen)(seen, stakes, np.eye(36)[np.full(50, 1 * 9 + 2)])
+    by_choice, adjustments = buying[:, :-8].reshape(50, 4, 5), buying[:, -8:]
     assert not by_choice[:, [0, 2, 3]].any()
     np.testing.assert_array_equal(adjustments, np.eye(8)[np.full(50, 1)])
-    assert (by_choice[:, 1, 0] == 1).all()
     value = seen[:, 10].astype(float) * seen[:, 1]
-    np.testing.assert_allclose(by_choice[:, 1, 1], value / value.std())
+    amounts = np.column_stack([value, seen[:, [9, 31]].astype(float)])
+    expected = np.column_stack([np.ones(50), amounts / amounts.std(axis=0), stakes])
+    np.testing.assert_allclose(by_choice[:, 1], expected)
 
 
-def test_the_basis_does_not_see_which_game_it_is():
-    seen, renamed = observe(), observe()
-    renamed[:, 8] = 0.5
-    chances = np.full((50, 36), 1 / 36)
-    basis = SessionBasis.fit(seen)
-    np.testing.assert_array_equal(basis(seen, chances), basis(renamed, chances))
-    assert SessionBasis.fit(seen) == SessionBasis.fit(renamed)
+def test_an_amount_that_never_varies_has_the_unit_1():
+    assert SessionBasis.fit(np.zeros((3, 36), dtype=np.float32)).units == (1.0, 1.0, 1.0)
 
 
 # ----- refusals -----

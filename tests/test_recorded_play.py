@@ -10,10 +10,12 @@ from hftlib.agents.offline_learner import BCSettings, make_learner
 from hftlib.agents.offline_policy import OfflinePolicy
 from hftlib.evaluation.recorded_play import (
     RANDOM,
-    estimate_recorded,
     find_chances,
+    fit_recorded,
     refuse_invalid,
     take_random_players,
+    take_whole_games,
+    weigh_recorded,
 )
 from hftlib.sessions.dataset import TransitionDataset
 from hftlib.sessions.players import propensities
@@ -98,13 +100,13 @@ def test_only_games_of_players_with_known_chances_are_taken(recorded):
 
 @pytest.mark.parametrize(("column", "bad"), [("is_exact", False), ("truncated", True)])
 def test_a_game_with_one_unusable_step_is_left_out_whole(recorded, column, bad):
-    dataset, players = recorded
-    game = take_random_players(dataset, players).column("game")[0]
+    dataset, _ = recorded
+    game = take_whole_games(dataset).column("game")[0]
     values = dataset.column(column).copy()
     values[np.flatnonzero(dataset.column("game") == game)[-1]] = bad
-    taken = take_random_players(rebuild(dataset, **{column: values}), players)
+    taken = take_whole_games(rebuild(dataset, **{column: values}))
     assert game not in taken.column("game")
-    assert len(taken.games) == 3
+    assert len(taken.games) == len(take_whole_games(dataset).games) - 1
 
 
 def test_the_recorded_policy_is_worth_its_mean_return(recorded):
@@ -113,37 +115,59 @@ def test_the_recorded_policy_is_worth_its_mean_return(recorded):
     for name in RANDOM[1:]:
         is_own = closed.games["session_id"].map(players) == name
         part = closed.take_games(closed.games.index[is_own])
-        found = estimate_recorded(Imitator(name), part, players, **SETTINGS).weighted
-        mean = part.batch(np.arange(len(part))).rewards.sum() / 2
+        found = weigh_recorded(Imitator(name), part, players, **SETTINGS)
+        rewards = part.batch(np.arange(len(part))).rewards
+        step = np.arange(len(part)) - np.searchsorted(part.column("game"), part.column("game"))
+        mean = (rewards * SETTINGS["gamma"] ** step).sum() / 2
         assert found.value.value == pytest.approx(mean)
         assert found.effective_episodes == pytest.approx(2)
 
 
 def test_estimates_are_the_same_each_time_and_finite(recorded):
     dataset, players = recorded
+    policy = make_policy(dataset)
     taken = take_random_players(dataset, players)
-    first, second = (
-        estimate_recorded(make_policy(dataset), taken, players, **SETTINGS) for _ in range(2)
-    )
-    assert first.weighted == second.weighted
-    assert first.fitted.value == second.fitted.value
-    assert np.isfinite([*vars(first.weighted.value).values(), first.fitted.value.value]).all()
+    first, second = (weigh_recorded(policy, taken, players, **SETTINGS) for _ in range(2))
+    assert first == second
+    assert np.isfinite([*vars(first.value).values()]).all()
+    first, second = (fit_recorded(policy, dataset, **SETTINGS) for _ in range(2))
+    assert first.value == second.value
+    assert first.n_games == 6
+    assert np.isfinite([*vars(first.value).values()]).all()
 
 
 def test_games_that_paid_nothing_are_worth_nothing_by_both_estimates(recorded):
     dataset, players = recorded
     taken = take_random_players(rebuild(dataset, rewards=np.zeros(len(dataset))), players)
-    found = estimate_recorded(make_policy(dataset), taken, players, **SETTINGS)
-    assert found.weighted.value.value == 0
-    assert found.fitted.value.value == pytest.approx(0)
+    policy = make_policy(dataset)
+    assert weigh_recorded(policy, taken, players, **SETTINGS).value.value == 0
+    assert fit_recorded(policy, taken, **SETTINGS).value.value == pytest.approx(0)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_sure_return_is_worth_the_exposure_that_it_is_paid_on(tmp_path, name):
+    """Each tick pays 1 % of the position's value: nothing to gain but exposure."""
+    record_sessions(tmp_path, n_sessions=10, games_per_session=8, players=[name], seed=5)
+    dataset = TrainingDataGenerator().from_parquet(tmp_path, tmp_path)
+    seen = dataset.batch(np.arange(len(dataset))).observations.astype(float)
+    paid = rebuild(dataset, rewards=0.01 * seen[:, 10] * seen[:, 1])
+    found = fit_recorded(Imitator(name), paid, **SETTINGS).value
+    rewards, step = paid.batch(np.arange(len(paid))).rewards, np.arange(len(paid))
+    step -= np.searchsorted(paid.column("game"), paid.column("game"))
+    mean = (rewards * SETTINGS["gamma"] ** step).sum() / len(paid.games)
+    assert found.low < mean < found.high
 
 
 def test_unknown_players_habits_alone_and_cut_games_are_refused(recorded):
     dataset, players = recorded
     with pytest.raises(ValueError, match="is of player nan; expected one of early"):
         take_random_players(dataset, {})
-    with pytest.raises(ValueError, match="no whole game of a random player among 6"):
+    with pytest.raises(ValueError, match="no game of a random player among 6"):
         take_random_players(dataset, dict.fromkeys(players, "early"))
     cut = rebuild(dataset, truncated=np.ones(len(dataset), dtype=bool))
-    with pytest.raises(ValueError, match="choose with take_random_players"):
-        estimate_recorded(make_policy(dataset), cut, players, **SETTINGS)
+    with pytest.raises(ValueError, match="none of 6 games was recorded exactly and to the rug"):
+        take_whole_games(cut)
+    with pytest.raises(ValueError, match="choose with take_whole_games"):
+        weigh_recorded(make_policy(dataset), cut, players, **SETTINGS)
+    with pytest.raises(ValueError, match="choose with take_whole_games"):
+        fit_recorded(make_policy(dataset), cut, **SETTINGS)

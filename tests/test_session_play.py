@@ -26,6 +26,14 @@ def test_doing_nothing_wins_and_loses_nothing():
     assert not (played.n_executed.any() or played.n_invalid.any() or played.n_refused.any())
 
 
+def test_of_two_ticks_the_second_is_discounted():
+    whole, first, half = (
+        play_policy(BuyOnce(2), 3, rules=FREE, gamma=gamma, **SIZE).profit for gamma in (1, 0, 0.5)
+    )
+    np.testing.assert_allclose(half, first + 0.5 * (whole - first), atol=1e-15)
+    assert (whole != first).any()
+
+
 def test_games_are_those_of_the_chains_seeds():
     played = play_policy(WaitAlways(), 7, n_chains=3, n_games=4)
     expected = [play_games(4, 7 + chain).rug_tick for chain in range(3)]

@@ -42,8 +42,8 @@ class WeightedEstimate:
 
     effective_episodes : float
         (sum of weights)² / sum of squared weights: of so many episodes of equal weight the mean
-        would be as uncertain. Per decision, the mean of it over the recorded steps: late ticks
-        rest on fewer.
+        would be as uncertain. Per decision, the mean of it over the recorded steps, discounted
+        as rewards are: late ticks rest on fewer.
     """
 
     value: Estimate
@@ -160,10 +160,11 @@ def estimate_weighted(
     counts, n_games = _draw_episodes(starts, lengths, games, n_bootstrap, seed)
     logs = _log_products(ratios, starts, lengths)
     age = np.arange(len(reward)) - starts.repeat(lengths)
+    discounts: FloatArray = gamma ** age.astype(np.float64)
     if is_per_decision:
-        values, effective = _weigh_decisions(logs, reward * gamma**age, starts, lengths, counts)
+        values, effective = _weigh_decisions(logs, reward, discounts, starts, lengths, counts)
     else:
-        returns = np.add.reduceat(reward * gamma**age, starts)
+        returns = np.add.reduceat(reward * discounts, starts)
         weights = _scale_weights(logs[starts + lengths - 1])
         values = _divide(counts @ (weights * returns), counts @ weights)
         effective = float(_effective(weights))
@@ -308,6 +309,7 @@ def _log_products(ratios: FloatArray, starts: IntArray, lengths: IntArray) -> Fl
 def _weigh_decisions(
     logs: FloatArray,
     rewards: FloatArray,
+    discounts: FloatArray,
     starts: IntArray,
     lengths: IntArray,
     counts: FloatArray,
@@ -317,12 +319,12 @@ def _weigh_decisions(
     for tick in range(0, int(lengths.max()), BLOCK):
         ticks = np.arange(tick, min(tick + BLOCK, lengths.max()))
         rows = starts[:, None] + np.minimum(ticks, lengths[:, None] - 1)
-        is_running = ticks < lengths[:, None]
+        worth = np.where(ticks < lengths[:, None], discounts[rows], 0.0)
         weights = _scale_weights(logs[rows])
-        paid = counts @ (weights * np.where(is_running, rewards[rows], 0.0))
+        paid = counts @ (weights * worth * rewards[rows])
         values += _divide(paid, counts @ weights).sum(axis=1)
-        effective += float((_effective(weights) * is_running.sum(axis=0)).sum())
-    return values, effective / len(logs)
+        effective += float((_effective(weights) * worth.sum(axis=0)).sum())
+    return values, effective / float(discounts.sum())
 
 
 def _scale_weights(logs: FloatArray) -> FloatArray:

@@ -1,8 +1,9 @@
 """What a learnt policy would have earned in recorded games, by two estimators.
 
-Only players whose chances are known can be reweighed (`sessions.players`). A policy does not
-see an open side bet, and may bet less than the game takes: a choice that the game would have
-refused counts as waiting, as it would have been, with both estimators.
+Importance sampling needs players whose chances are known (`sessions.players`); fitted Q
+evaluation takes the games of all. A policy does not see an open side bet, and may bet less than
+the game takes: a choice that the game would have refused counts as waiting, as it would have
+been, with both estimators.
 
 The value is that of games as these players met them: with the cash and the bet that they
 brought from the game before, and with their latency. `session_play` begins every game anew,
@@ -10,7 +11,6 @@ and executes a fixed number of ticks later.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from hftlib.evaluation.offpolicy import (
     importance_ratios,
 )
 from hftlib.evaluation.session_basis import SessionBasis
-from hftlib.sessions.dataset import TransitionDataset
+from hftlib.sessions.dataset import Batch, TransitionDataset
 from hftlib.sessions.observation import FEATURE_COUNT
 from hftlib.sessions.players import PLAYERS, propensities
 from hftlib.sessions.vocabulary import CHOICES, N_ACTIONS, N_ADJUSTMENTS, WAIT
@@ -35,13 +35,6 @@ Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 RANDOM = tuple(name for name, each in PLAYERS.items() if each.is_random)
-
-
-class RecordedEstimates(NamedTuple):
-    """SOL a game; the fitted one discounted."""
-
-    weighted: WeightedEstimate
-    fitted: FittedEstimate
 
 
 def refuse_invalid(chances: FloatArray, allowed: BoolArray) -> FloatArray:
@@ -77,10 +70,29 @@ def find_chances(
     return refuse_invalid(policy.probabilities(observations), allowed)
 
 
+def take_whole_games(dataset: TransitionDataset) -> TransitionDataset:
+    """Games that were recorded exactly and to the rug.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    codes = dataset.game_ids
+    is_usable = dataset.column("is_exact") & ~dataset.column("truncated")
+    whole = np.setdiff1d(codes[is_usable], codes[~is_usable])
+    if not len(whole):
+        raise ValueError(
+            f"none of {len(np.unique(codes))} games was recorded exactly and to the rug; record "
+            "more sessions"
+        )
+    return dataset.take_games(whole)
+
+
 def take_random_players(
     dataset: TransitionDataset, players: Mapping[str, str]
 ) -> TransitionDataset:
-    """Games of players with known chances that were recorded exactly and to the rug.
+    """Games that only players with known chances were recorded in.
 
     Parameters
     ----------
@@ -91,28 +103,26 @@ def take_random_players(
     ValueError
         If a session's player is not known, or there is no such game.
     """
-    codes = dataset.game_ids
-    sessions = dataset.games["session_id"]
-    names = sessions.map(players)
+    names = dataset.games["session_id"].map(players)
     is_unknown = ~names.isin(PLAYERS.keys())
     if is_unknown.any():
+        session = dataset.games["session_id"][is_unknown].iloc[0]
         raise ValueError(
-            f"session {sessions[is_unknown].iloc[0]} is of player {names[is_unknown].iloc[0]}; "
-            f"expected one of {', '.join(PLAYERS)}"
+            f"session {session} is of player {names[is_unknown].iloc[0]}; expected one of "
+            f"{', '.join(PLAYERS)}"
         )
-    random = names.index[names.isin(RANDOM)]
-    is_usable = np.isin(dataset.column("game"), random) & dataset.column("is_exact")
-    is_usable &= ~dataset.column("truncated")
-    chosen = np.setdiff1d(codes[is_usable], codes[~is_usable])
+    codes = dataset.game_ids
+    is_random = np.isin(dataset.column("game"), names.index[names.isin(RANDOM)])
+    chosen = np.setdiff1d(codes[is_random], codes[~is_random])
     if not len(chosen):
         raise ValueError(
-            f"no whole game of a random player among {len(np.unique(codes))}; record more sessions "
-            f"of {', '.join(RANDOM)}"
+            f"no game of a random player among {len(np.unique(codes))}; record more sessions of "
+            f"{', '.join(RANDOM)}"
         )
     return dataset.take_games(chosen)
 
 
-def estimate_recorded(
+def weigh_recorded(
     policy: OfflinePolicy,
     dataset: TransitionDataset,
     players: Mapping[str, str],
@@ -121,58 +131,93 @@ def estimate_recorded(
     n_bootstrap: int,
     confidence: float,
     seed: int,
-) -> RecordedEstimates:
-    """The policy, drawing its actions, in the games of `take_random_players`.
+) -> WeightedEstimate:
+    """Importance sampling of the policy, drawing its actions, SOL a game.
 
     Parameters
     ----------
+    dataset : TransitionDataset
+        Whole games of random players.
     gamma : float
-        Discount of the fitted estimate, without which its iterations need not settle; that of
-        importance sampling is not discounted.
+        Discount a tick.
 
     Raises
     ------
     ValueError
         If a game is truncated, or of a player without known chances.
     """
-    steps = dataset.batch(np.arange(len(dataset)))
-    if steps.truncated.any():
-        raise ValueError(
-            f"{steps.truncated.sum()} games end with their capture; choose with take_random_players"
-        )
-    episodes, games = dataset.column("game"), dataset.game_ids
+    steps, stakes = _read_whole(dataset)
+    episodes = dataset.column("game")
     names = dataset.games["session_id"].map(players).reindex(episodes).to_numpy()
-    stakes = dataset.column("stake_open")
     behaviour = np.zeros((len(steps.actions), N_ACTIONS))
     for name in pd.unique(names):
         rows = names == name
         behaviour[rows] = propensities(name, steps.observations[rows], stakes[rows])
-    target = find_chances(policy, steps.observations, stakes)
     taken = np.arange(len(steps.actions)), steps.actions
-    common: dict[str, Any] = {"games": games, "confidence": confidence, "seed": seed}
-    weighted = estimate_weighted(
+    target = find_chances(policy, steps.observations, stakes)
+    return estimate_weighted(
         importance_ratios(target[taken], behaviour[taken]),
         steps.rewards,
         episodes,
+        games=dataset.game_ids,
+        gamma=gamma,
         n_bootstrap=n_bootstrap,
-        **common,
+        confidence=confidence,
+        seed=seed,
     )
+
+
+def fit_recorded(
+    policy: OfflinePolicy,
+    dataset: TransitionDataset,
+    *,
+    gamma: float,
+    n_bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> FittedEstimate:
+    """Fitted Q evaluation of the policy, drawing its actions, SOL a game.
+
+    Parameters
+    ----------
+    dataset : TransitionDataset
+        Whole games of any players.
+    gamma : float
+        Discount a tick.
+
+    Raises
+    ------
+    ValueError
+        If a game is truncated.
+    """
+    steps, stakes = _read_whole(dataset)
     basis = SessionBasis.fit(steps.observations)
     later = np.append(stakes[1:], False)  # nothing is asked about what follows a rug
-    fitted = estimate_fitted(
+    return estimate_fitted(
         steps._replace(
             observations=_append(steps.observations, stakes),
             next_observations=_append(steps.next_observations, later),
         ),
-        episodes,
+        dataset.column("game"),
         lambda seen: find_chances(policy, *_take_apart(seen)),
-        lambda seen, chances: _add_stakes(basis, *_take_apart(seen), chances),
+        lambda seen, chances: basis(*_take_apart(seen), chances),
         n_actions=N_ACTIONS,
+        games=dataset.game_ids,
         gamma=gamma,
         n_bootstrap=n_bootstrap,
-        **common,
+        confidence=confidence,
+        seed=seed,
     )
-    return RecordedEstimates(weighted, fitted)
+
+
+def _read_whole(dataset: TransitionDataset) -> tuple[Batch, BoolArray]:
+    """All steps, and whether a side bet is open at each."""
+    steps = dataset.batch(np.arange(len(dataset)))
+    if steps.truncated.any():
+        raise ValueError(
+            f"{steps.truncated.sum()} games end with their capture; choose with take_whole_games"
+        )
+    return steps, dataset.column("stake_open")
 
 
 def _append(observations: Float32Array, stake_open: BoolArray) -> Float32Array:
@@ -183,14 +228,3 @@ def _append(observations: Float32Array, stake_open: BoolArray) -> Float32Array:
 def _take_apart(seen: Float32Array) -> tuple[Float32Array, BoolArray]:
     """Observations of shape (n, 36) and the column that `_append` added."""
     return seen[:, :FEATURE_COUNT], seen[:, FEATURE_COUNT] > 0
-
-
-def _add_stakes(
-    basis: SessionBasis, observations: Float32Array, stake_open: BoolArray, chances: FloatArray
-) -> FloatArray:
-    """The basis, and an open side bet with a coefficient for each choice.
-
-    Without it, what a bet pays would be credited to everyone, and only its stake to who bets.
-    """
-    by_choice = chances.reshape(-1, len(CHOICES), N_ADJUSTMENTS).sum(axis=2)
-    return np.hstack([basis(observations, chances), by_choice * stake_open[:, None]])

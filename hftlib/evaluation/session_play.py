@@ -38,7 +38,7 @@ COUNTS = ("tick", "n_executed", "n_invalid", "n_refused")
 class SessionPlay(NamedTuple):
     """What a policy did in each game, arrays of shape (n_chains, n_games).
 
-    profit : SOL, all positions and side bets settled
+    profit : SOL, all positions and side bets settled, discounted if that was asked for
     n_ticks : length of the game
     n_executed, n_invalid, n_refused : orders, choices not valid, orders refused later
     """
@@ -92,9 +92,20 @@ class SidebetAlways:
 
 
 def play_policy(
-    policy: Policy, seed: int, *, n_chains: int, n_games: int, rules: SessionRules | None = None
+    policy: Policy,
+    seed: int,
+    *,
+    n_chains: int,
+    n_games: int,
+    rules: SessionRules | None = None,
+    gamma: float = 1.0,
 ) -> SessionPlay:
     """Play `n_games` games in each of `n_chains` chains, those of the seeds from `seed` on.
+
+    Parameters
+    ----------
+    gamma : float
+        Discount of the profit, a tick of its game.
 
     Raises
     ------
@@ -108,11 +119,13 @@ def play_policy(
     profit = np.zeros((n_chains, n_games + 1))  # the last column is of games not asked for
     counts = np.zeros((len(COUNTS), n_chains, n_games), dtype=np.int64)
     chains, game = np.arange(n_chains), np.zeros(n_chains, dtype=np.int64)
+    discount = np.ones(n_chains)
     actions = np.zeros((n_chains, 2), dtype=np.int64)
     while (running := game < n_games).any():
         actions[running] = policy.act(observations[running])
         observations, rewards, terminated, truncated, info = env.step(actions)
-        profit[chains, game] += rewards
+        profit[chains, game] += discount * rewards
+        discount = np.where(terminated | truncated, 1.0, gamma * discount)
         ended = np.flatnonzero(running & (terminated | truncated))
         for k, name in enumerate(COUNTS):
             counts[k, ended, game[ended]] = info[name][ended]

@@ -1,8 +1,8 @@
 """Parallel work and seeding.
 
-Independent tasks (seeds, folds, symbols) run in joblib's processes, one thread
-each: more threads than cores slow training down, and the number of threads
-changes the last digits of a weight.
+Independent tasks (seeds, folds, symbols) run in joblib's processes or on ray
+(`backends`), one thread each: more threads than cores slow training down, and
+the number of threads changes the last digits of a weight.
 """
 
 import os
@@ -17,6 +17,8 @@ from typing import TypeVar
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from numba import config, njit
+
+from hftlib import backends
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,17 +97,33 @@ def map_parallel(
 ) -> list[Result]:
     """`[function(item) for item in items]` in one process per core, with a line per result.
 
-    Results are in the order of `items` and do not depend on the number of
-    cores. An exception in a task stops the rest and is raised here. `LOKY_MAX_CPU_COUNT`
-    in the environment bounds the processes; at 1 all runs in this one.
+    Results are in the order of `items` and depend neither on the number of cores nor on the
+    backend (`backends.use_backend`), for a process that itself runs in `DETERMINISTIC_ENVIRONMENT`.
+    An exception in a task stops the rest and is raised here. `LOKY_MAX_CPU_COUNT` in the
+    environment bounds the processes on this machine; at 1 all runs in this one, or with ray in one.
     """
+    backend, address = backends.chosen_backend()
+
+    def report(n_done: int) -> None:
+        print(f"{label}: {n_done} of {len(items)} done", flush=True)  # noqa: T201
+
+    if backend == "ray" and len(items):
+        return backends.run_on_ray(
+            function,
+            items,
+            report,
+            address=address,
+            n_workers=cpu_count(),
+            environment=DETERMINISTIC_ENVIRONMENT
+            | {"NUMBA_NUM_THREADS": "1", "NUMBA_CACHE_DIR": config.CACHE_DIR},
+        )
     n_workers = max(1, min(len(items), cpu_count()))
     results: list[Result] = []
     with parallel_config(backend="loky", inner_max_num_threads=1):
         tasks = (delayed(function)(item) for item in items)
         for result in Parallel(n_jobs=n_workers, return_as="generator")(tasks):
             results.append(result)
-            print(f"{label}: {len(results)} of {len(items)} done", flush=True)  # noqa: T201
+            report(len(results))
     return results
 
 

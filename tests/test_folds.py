@@ -38,12 +38,29 @@ def test_test_spans_tile_the_clock_and_nothing_touches_the_future(
     assert max(lengths) - min(lengths) <= 1
 
 
+@given(train_bars=st.integers(1, 60), n_folds=st.integers(1, 9))
+def test_rolling_training_has_one_length_and_ends_where_the_anchored_one_does(train_bars, n_folds):
+    settings = {"first_test": 100, "validation_bars": 20, "purge_bars": 2, "embargo_bars": 3}
+    anchored = walk_forward(300, n_folds, **settings)
+    rolling = walk_forward(300, n_folds, train_bars=train_bars, **settings)
+    for one, other in zip(anchored, rolling, strict=True):
+        assert other == one._replace(train=(one.train[1] - train_bars, one.train[1]))
+
+
+def test_without_validation_there_is_one_gap():
+    (fold,) = walk_forward(100, 1, first_test=60, validation_bars=0, purge_bars=2, embargo_bars=3)
+    assert fold.train == fold.known == (0, 55)
+    assert fold.test == (60, 100)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"first_test": 70}, "the first training span is empty: first_test=70"),
         ({"n_folds": 31}, "31 test spans do not fit between time 80 and 110"),
         ({"n_folds": 0}, "0 test spans"),
+        ({"train_bars": 11}, "the first training span is too short: first_test=80 .* 11 needed"),
+        ({"train_bars": 0}, "train_bars is 0; expected at least 1"),
     ],
 )
 def test_an_impossible_cut_names_its_numbers(changes, words):

@@ -36,6 +36,7 @@ def walk_forward(
     validation_bars: int,
     purge_bars: int,
     embargo_bars: int,
+    train_bars: int | None = None,
 ) -> list[Fold]:
     """Cut a clock into folds whose test spans are of equal length, up to one time.
 
@@ -46,11 +47,13 @@ def walk_forward(
     first_test : int
         Position at which the first test span starts.
     validation_bars : int
-        Length of each validation span.
+        Length of each validation span; at 0 there is none, and one gap alone.
     purge_bars : int
         At least the horizon of the labels, or labels look across a boundary.
     embargo_bars : int
         Dropped besides.
+    train_bars : int, optional
+        Length of each training span, so that it rolls; without it all begin at time 0.
 
     Raises
     ------
@@ -58,10 +61,15 @@ def walk_forward(
         If a test span or the first training span would be empty.
     """
     gap = purge_bars + embargo_bars
-    if first_test - gap - validation_bars - gap < 1:
+    inner = gap if validation_bars > 0 else 0
+    needed = 1 if train_bars is None else train_bars
+    if needed < 1:
+        raise SplitError(f"train_bars is {train_bars}; expected at least 1, or None to anchor")
+    if first_test - gap - validation_bars - inner < needed:
         raise SplitError(
-            f"the first training span is empty: first_test={first_test} less "
-            f"validation_bars={validation_bars} and twice a gap of {gap}; start the tests later"
+            f"the first training span is {'empty' if train_bars is None else 'too short'}: "
+            f"first_test={first_test} less validation_bars={validation_bars} and "
+            f"{'twice ' if inner else ''}a gap of {gap}, {needed} needed; start the tests later"
         )
     if n_folds < 1 or n_times - first_test < n_folds:
         raise SplitError(
@@ -72,5 +80,7 @@ def walk_forward(
     folds = []
     for number, (start, stop) in enumerate(pairwise(edges)):
         validation = (start - gap - validation_bars, start - gap)
-        folds.append(Fold(number, (0, validation[0] - gap), validation, (start, stop)))
+        end = validation[0] - inner
+        begin = 0 if train_bars is None else end - train_bars
+        folds.append(Fold(number, (begin, end), validation, (start, stop)))
     return folds

@@ -84,6 +84,17 @@ def left_by_closing(costs, bars, row, offsets, units, i, worth, targets):  # typ
 
 
 @inline_kernel
+def size_order(costs, mid, volume, held, target):  # type: ignore[no-untyped-def]
+    """Units to trade from `held` to the notional `target`; what it opens pays its own cost."""
+    quantity, up_to, beside = _split(held, mid, target)
+    if up_to != 0.0:
+        moved = impact(costs, (target - held * mid) / mid, volume)
+        price = fill_price(costs, mid, up_to, moved)
+        quantity += (up_to - beside) / (price + fee(costs, price))
+    return quantity
+
+
+@inline_kernel
 def send_orders(costs, bars, row, offsets, ledger, units, i, left, targets):  # type: ignore[no-untyped-def]
     """Send the orders for `targets` at the open after `row`; the ledger, and notional traded.
 
@@ -98,12 +109,8 @@ def send_orders(costs, bars, row, offsets, ledger, units, i, left, targets):  # 
             continue
         mid = bars[row + 1 + offsets[a], OPEN]
         volume = bars[row + offsets[a], VOLUME]
-        held, target = units[i, a], targets[a] * left
-        quantity, up_to, beside = _split(held, mid, target)
-        if up_to != 0.0:
-            moved = impact(costs, (target - held * mid) / mid, volume)
-            price = fill_price(costs, mid, up_to, moved)
-            quantity += (up_to - beside) / (price + fee(costs, price))
+        held = units[i, a]
+        quantity = size_order(costs, mid, volume, held, targets[a] * left)
         moved = impact(costs, quantity, volume)
         ledger = trade(Ledger(ledger.cash, held, ledger.fees), costs, mid, quantity, moved)
         units[i, a] = ledger.units

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.backtest import measure_backtest
 from benchmarks.engine import measure_engine
 from benchmarks.features import make_bars, measure_features
 from benchmarks.forecaster import measure_forecaster
@@ -25,6 +26,7 @@ from benchmarks.session_env import measure_session_env
 from benchmarks.session_game import measure_session_game
 from benchmarks.session_pipeline import measure_session_pipeline
 from benchmarks.session_recording import measure_session_recording
+from benchmarks.statistical_tests import measure_statistical_tests
 from benchmarks.timing import Result, compare_speeds, median_seconds, time_call
 from hftlib.data.panel import BarPanel
 from hftlib.envs import TradingEnv, TradingRules, TradingVecEnv
@@ -229,9 +231,11 @@ def main() -> None:
         lambda: [measure_vector("trading_vec_env_window_1x10", 1, 10_000_000)],
         lambda: [measure_weights()],
         lambda: [measure_portfolio()],
+        measure_backtest,
         measure_training,
         measure_features,
         lambda: [measure_bootstrap()],
+        measure_statistical_tests,
         measure_forecaster,
         measure_session_game,
         measure_session_recording,

@@ -2,9 +2,10 @@
 
 A store is a folder with `mlflow.db` and `artefacts`; `make mlflow` shows it. It
 is a record only: what the reports say comes from DVC's files, and nothing reads
-a number from here to decide another. So a store that fails, because it is
-locked or the disk is full, costs a warning and the rest of the record, never
-the training. Several processes may write to one store at once; a process that
+a number from here to decide another, but for the count of trials that were made
+(`evaluation.trial_store`), which is about the record itself. So a store that
+fails, because it is locked or the disk is full, costs a warning and the rest of
+the record, never the training. Several processes may write to one store at once; a process that
 was forked from one which had it open must not.
 
 Metrics go by `split/measure` (validation/sharpe) and, through training, by

@@ -15,6 +15,8 @@ from typing import Any, Self
 import yaml
 from pydantic import ValidationError, model_validator
 
+from hftlib.backends import use_backend
+from hftlib.evaluation_sections import Statistics
 from hftlib.forecast_sections import Forecaster
 from hftlib.market_sections import (
     MADDPG,
@@ -29,12 +31,14 @@ from hftlib.market_sections import (
     TakerRole,
 )
 from hftlib.paths import Paths, project_root
+from hftlib.portfolio_sections import PortfolioRisk, RiskLimits
 from hftlib.sections import (
     PPO,
     SAC,
     TD3,
     Backtest,
     Base,
+    Compute,
     Datasets,
     Features,
     Figures,
@@ -62,6 +66,7 @@ class ParamsError(ValueError):
 
 class Params(Section):
     base: Base
+    compute: Compute
     simulation: Simulation
     ingestion: Ingestion
     sessions: Sessions
@@ -72,6 +77,7 @@ class Params(Section):
     trading_limits: TradingLimits
     trading_financing: TradingFinancing
     trading_reward: TradingReward
+    risk_limits: RiskLimits
     market: Market
     market_risk: MarketRisk
     market_reward: MarketReward
@@ -89,7 +95,9 @@ class Params(Section):
     maddpg: MADDPG
     offline: Offline
     tuning: Tuning
+    portfolio_risk: PortfolioRisk
     backtest: Backtest
+    statistics: Statistics
     figures: Figures
 
     @model_validator(mode="after")
@@ -138,7 +146,9 @@ def load(path: str | os.PathLike[str] | None = None) -> Params:
     ----------
     path : path, optional
         Defaults to `params.yaml` in the project's root, found from the
-        working directory upwards.
+        working directory upwards; its section `compute` then becomes the
+        backend of this process (`backends.use_backend`), in a stage as in
+        JupyterLab. Any other file is only read.
 
     Raises
     ------
@@ -165,10 +175,13 @@ def load(path: str | os.PathLike[str] | None = None) -> Params:
     if not isinstance(values, dict):
         raise ParamsError(f"{file.name}: expected sections, received {type(values).__name__}")
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         lines = [_explain(file.name, fault) for fault in error.errors()]
         raise ParamsError("\n".join(lines)) from None
+    if path is None:
+        use_backend(params.compute.backend, params.compute.address)
+    return params
 
 
 def _explain(file: str, fault: Any) -> str:

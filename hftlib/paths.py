@@ -140,6 +140,16 @@ class Paths:
         return self.root / "data/results/forecasts.parquet"
 
     @property
+    def weights(self) -> Path:
+        """Target weights of every allocation, at the bar of the decision."""
+        return self.root / "data/results/weights.parquet"
+
+    @property
+    def risk(self) -> Path:
+        """Returns and the tails that were forecast for them, one row a model and level."""
+        return self.root / "data/results/risk.parquet"
+
+    @property
     def rollouts(self) -> Path:
         """Every bar of every strategy on the test span."""
         return self.root / "data/results/rollouts.parquet"

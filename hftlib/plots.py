@@ -38,6 +38,13 @@ COLOURS = {
     "bc": "#E69F00",
     "iql": "#0072B2",
     "cql": "#CC79A7",
+    "equal_weight": "#000000",
+    "minimum_variance": "#0072B2",
+    "maximum_sharpe": "#D55E00",
+    "mean_cvar": "#56B4E9",
+    "risk_parity": "#009E73",
+    "hierarchical_risk_parity": "#CC79A7",
+    "kelly": "#E69F00",
 }
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 

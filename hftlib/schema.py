@@ -113,6 +113,32 @@ ROLLOUTS = Schema(
 )
 
 
+WEIGHTS = Schema(
+    "weights",
+    (
+        Column("strategy", "str", "method of allocation"),
+        Column("rule", "str", "when it decides"),
+        Column("ts", UTC, "bar of the decision; traded one bar later"),
+        Column("symbol", "str", "instrument"),
+        Column("weight", "float64", "target, share of equity"),
+    ),
+)
+
+RISK = Schema(
+    "risk",
+    (
+        Column("series", "str", "whose returns"),
+        Column("ts", UTC, "bar of the return; the forecast was made before it"),
+        Column("model", "str", "a key of portfolio.var_models.MODELS"),
+        Column("level", "float64", "confidence"),
+        Column("return", "float64", "simple return of the bar"),
+        Column(
+            "value_at_risk", "float64", "forecast loss, share, positive; nan without a forecast"
+        ),
+        Column("expected_shortfall", "float64", "forecast mean loss beyond it, share"),
+    ),
+)
+
 MESSAGES = Schema(
     "messages",
     (

@@ -59,6 +59,15 @@ class Base(Section):
     )
 
 
+class Compute(Section):
+    backend: Literal["loky", "ray"] = Field(
+        description="what runs parallel tasks: processes of this machine, or ray; needs [cluster]"
+    )
+    address: Annotated[str, Field(pattern=r"^([^\s:/]+:\d+)?$")] = Field(
+        description="head of a ray cluster, host:port; empty for a runtime on this machine"
+    )
+
+
 class Simulation(Section):
     n_sessions: Annotated[Integer, Field(ge=4)] = Field(
         description="trading days of each simulator, one seed a day"

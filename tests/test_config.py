@@ -6,6 +6,7 @@ import yaml
 from hftlib.config import Params, ParamsError, load
 from hftlib.envs import Financing, Limits, RewardSettings, TradingRules
 from hftlib.portfolio.costs import Costs
+from hftlib.portfolio.risk import RiskLimits
 from tests.conftest import ROOT
 
 GOOD = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -47,6 +48,12 @@ def test_trading_rules_take_every_field_of_their_sections():
         assert set(section.model_dump()) == set(kind.__annotations__)
 
 
+def test_risk_limits_take_every_field_of_their_section():
+    section = load(ROOT / "params.yaml").risk_limits.model_dump()
+    assert set(section) == set(RiskLimits.__dataclass_fields__)
+    assert RiskLimits(**section).max_position == section["max_position"]
+
+
 def test_an_unknown_key_is_named_with_the_closest_known_one(tmp_path):
     file = write(tmp_path, trading__windw_bars=3)
     with pytest.raises(ParamsError) as error:
@@ -74,7 +81,11 @@ def test_an_unknown_key_is_named_with_the_closest_known_one(tmp_path):
         ({"ppo__batch_size": 1000}, ["ppo", "must divide"]),
         ({"sac__steps_per_update": 48}, ["sac", "must be a divisor or a multiple of n_envs 64"]),
         ({"td3__buffer_size": 63}, ["td3", "buffer_size 63 must be at least n_envs 64"]),
+        ({"portfolio_risk__last_day": "2003-01-01"}, ["first_day 2003-01-02 must lie before"]),
+        ({"risk_limits__var_level": 0.5}, ["risk_limits.var_level = 0.5", "greater than 0.5"]),
         ({"ppo__extractor": "gru"}, ["ppo.extractor = 'gru'", "'lstm' or 'attention'"]),
+        ({"compute__backend": "dask"}, ["compute.backend = 'dask'", "'loky' or 'ray'"]),
+        ({"compute__address": "head"}, ["compute.address = 'head'", "host:port; empty"]),
     ],
 )
 def test_a_wrong_value_is_one_line_with_file_key_value_and_meaning(tmp_path, change, parts):

@@ -104,9 +104,20 @@ TINY = {
         "n_fresh_seeds": 2,
         "n_bootstrap": 10,
     },
+    "portfolio_risk": {
+        "first_day": "2019-01-02",
+        "last_day": "2020-12-31",
+        "lookback_bars": 250,
+        "view_bars": 500,
+        "view_scales": [1],
+        "var_window_bars": 250,
+        "var_refit_bars": 1_000,
+        "n_bootstrap": 20,
+    },
     "mappo": {**TINY_BUDGET, "n_steps": 20, "n_epochs": 1},
     "maddpg": {**TINY_BUDGET, "n_warmup_steps": 40, "batch_size": 16},
     "backtest": {"n_random": 5, "n_bootstrap": 20, "fee_sweep_bps": [0, 10]},
+    "statistics": {"n_bootstrap": 20, "n_paths": 10},
 }
 AGENTS = [f"single_agent@{algo}" for algo in ("ppo", "sac", "td3")]
 ENTRIES = [
@@ -212,7 +223,7 @@ def test_hashes_in_the_reports_are_those_of_dvc(tree):
 def test_the_index_links_every_report_and_all_exist(tree):
     folder, _ = tree
     links = re.findall(r'<td><a href="([^"]+)"', (folder / "reports/index.html").read_text())
-    assert len(links) == 16
+    assert len(links) == 18
     for link in links:
         assert (folder / "reports" / link).is_file()
 
@@ -265,7 +276,15 @@ def test_an_edited_parameter_re_runs_only_what_depends_on_it(tree):
         (
             "costs",
             {"fee_bps": 2.0},
-            ["environments", *AGENTS, "tuning", "backtest", "figures"],
+            [
+                "environments",
+                *AGENTS,
+                "tuning",
+                "portfolio_risk",
+                "backtest",
+                "statistics",
+                "figures",
+            ],
         ),
     ):
         before = (folder / "params.yaml").read_text()

@@ -118,7 +118,8 @@ def run_on_ray(
         where something else does.
     Exception
         The first of a task, of its own type; what ray tells of it, with the traceback of the
-        worker, is the cause. Then, and at Ctrl-C, the processes of all other tasks are ended.
+        worker, is the cause. The runtime, or our part in the cluster, then ends with all other
+        tasks, and the next call begins another; at Ctrl-C they are cancelled.
     """
     ray = _connect(address, n_workers, environment)
     call = ray.remote(num_cpus=1, max_retries=0)(_call)
@@ -132,13 +133,17 @@ def run_on_ray(
             (task,), running = ray.wait(running)
             results[positions[task]] = pickle.loads(ray.get(task))
             report(len(results))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
-    finally:
+    except KeyboardInterrupt:  # a kernel or process that ends takes the runtime along
         for task in running:
             ray.cancel(task, force=True)
         if running:
             ray.wait(running, num_returns=len(running), timeout=CANCEL_S)
+        raise
+    except ray.exceptions.RayError as error:
+        ray.shutdown()  # ray.cancel can miss a task that is just being started
+        if isinstance(error, ray.exceptions.RayTaskError):
+            raise error.cause from error
+        raise
     return [results[position] for position in range(len(items))]
 
 

@@ -139,7 +139,7 @@ def test_the_first_exception_is_raised_as_it_is_and_ends_the_others(on_ray, tmp_
     assert started.keys() >= {0, 1}
     assert is_soon(lambda: not any(is_running(pid) for n, pid in started.items() if n > 0))
     assert {int(file.name) for file in tmp_path.iterdir()} == started.keys(), "the rest never ran"
-    assert len(map_parallel(identify, range(2), "ray")) == 2, "the runtime goes on"
+    assert len(map_parallel(identify, range(2), "ray")) == 2, "another runtime begins"
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from hftlib.backends import use_backend
-from hftlib.evaluation_sections import Statistics
+from hftlib.evaluation_sections import Statistics, WalkForward
 from hftlib.forecast_sections import Forecaster
 from hftlib.market_sections import (
     MADDPG,
@@ -95,6 +95,7 @@ class Params(Section):
     maddpg: MADDPG
     offline: Offline
     tuning: Tuning
+    walk_forward: WalkForward
     portfolio_risk: PortfolioRisk
     backtest: Backtest
     statistics: Statistics
@@ -111,14 +112,15 @@ class Params(Section):
         return self
 
     @property
-    def trading_rules(self) -> dict[str, dict[str, Any]]:
+    def trading_rules(self) -> dict[str, Any]:
         """What `TradingRules.from_values` takes."""
         return {
             "costs": self.costs.model_dump(),
-            "trading": self.trading.model_dump(),
+            "trading": self.trading.model_dump(exclude={"uses_risk_limits"}),
             "limits": self.trading_limits.model_dump(),
             "financing": self.trading_financing.model_dump(),
             "reward": self.trading_reward.model_dump(),
+            "risk": self.risk_limits.model_dump() if self.trading.uses_risk_limits else None,
         }
 
     @cached_property

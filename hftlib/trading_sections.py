@@ -1,7 +1,8 @@
 """Sections of `params.yaml` about an account that trades bars: costs, rules, limits, reward.
 
 But for their bounds they are `portfolio.costs.Costs`, `envs.trading_rules` and
-`envs.rewards.RewardSettings`, which say more about each field.
+`envs.rewards.RewardSettings`, which say more about each field; `uses_risk_limits` switches
+`risk_limits` on in every environment and backtest that takes these rules.
 """
 
 from typing import Annotated, Literal
@@ -42,6 +43,9 @@ class Trading(Section):
     )
     shows_drawdown: Annotated[bool, Field(strict=True)] = Field(
         description="the observation has the drawdown so far"
+    )
+    uses_risk_limits: Annotated[bool, Field(strict=True)] = Field(
+        description="orders pass the limits of risk_limits; no symbol has a sector"
     )
 
 

@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from hftlib.data.panel import BarPanel
 from hftlib.envs import kernel
+from hftlib.envs.bar_risk import Guard, build_guard, copy_refusals, open_tallies
 from hftlib.envs.bar_state import ACCOUNT, RULES, Records, Rules
 from hftlib.envs.rewards import KINDS, N_TERMS, RewardSettings
 from hftlib.envs.trading_rules import TradingRules
@@ -28,7 +29,7 @@ class Accounts:
     ------
     ValueError
         If a symbol is shorter than a window, features are not scaled, or impact is
-        charged without volumes.
+        charged without volumes, or a sector is given for a symbol that the panel has not.
     PanelError
         If a portfolio's symbols do not share one clock.
     """
@@ -60,6 +61,7 @@ class Accounts:
         # one symbol: a tuple, whose length the compiler knows, makes its own, faster kernel
         offsets = self.offsets if rules.is_portfolio else (0,)
         self._fixed = (self.settings, self.features, self.bars, offsets)
+        self.guard = _build_guard(panel, rules, n_envs)
         window = rules.window_bars * panel.n_features
         self.n_inputs = self.n_assets * (window + 2) + rules.shows_drawdown
         self.first, self.last = segments[:, 0] + rules.window_bars - 1, segments[:, 1] - 1
@@ -138,6 +140,9 @@ class Accounts:
         self.records["row"][which] = rows
         self.records["stop"][which] = stops
         self.units[which] = 0.0
+        if self.guard is not None:
+            first = np.searchsorted(self.panel.segments[:, 1], rows, side="right")
+            open_tallies(self.guard, which, self.rules.initial_cash, first)
 
     def observe(self) -> Observation:
         """Observations now, a new array of shape (n_envs, n_inputs)."""
@@ -162,17 +167,22 @@ class Accounts:
             self._targets,
             self._actions,
             out,
+            self.guard,
         )
         return out, bad
 
     def save_state(self) -> list[npt.NDArray[Any]]:
         """Copies of all that changes."""
-        return [self.records.copy(), self.units.copy(), self._growths.copy()]
+        return [values.copy() for values in self._changing()]
 
     def load_state(self, arrays: list[npt.NDArray[Any]]) -> None:
         """Go on from `save_state`."""
-        for mine, saved in zip((self.records, self.units, self._growths), arrays, strict=True):
+        for mine, saved in zip(self._changing(), arrays, strict=True):
             mine[...] = saved
+
+    def _changing(self) -> list[npt.NDArray[Any]]:
+        own: list[npt.NDArray[Any]] = [self.records, self.units, self._growths]
+        return own if self.guard is None else [*own, self.guard.tallies, self.guard.entries]
 
     def position(self) -> npt.NDArray[np.int64]:
         """Signs, shape (n_envs,), of a portfolio (n_envs, n_assets)."""
@@ -188,7 +198,7 @@ class Accounts:
     def info(self) -> dict[str, Any]:
         """Copies: an info kept by the caller must not change under it."""
         records = self.records
-        return {
+        info = {
             "row": records["row"].copy(),
             "equity": records["equity"].copy(),
             "position": self.position(),
@@ -199,6 +209,7 @@ class Accounts:
             "end": records["end"].copy(),
             "reward_terms": dict(zip(self.rules.reward.terms, self._terms.T.copy(), strict=False)),
         }
+        return info if self.guard is None else info | copy_refusals(self.guard)
 
 
 def _check_panel(panel: BarPanel, rules: TradingRules) -> None:
@@ -225,6 +236,21 @@ def _check_panel(panel: BarPanel, rules: TradingRules) -> None:
             "the hybrid reward needs forecasts, and the panel has none; build it from rows with "
             "columns forecast and uncertainty, or choose another reward.kind"
         )
+
+
+def _build_guard(panel: BarPanel, rules: TradingRules, n_envs: int) -> Guard | None:
+    if rules.risk is None:
+        return None
+    closes = [panel.close[start:stop] for start, stop in panel.segments]
+    return build_guard(
+        rules.risk,
+        symbols=panel.symbols,
+        sectors=rules.sectors,
+        ts=panel.ts,
+        closes=[np.column_stack(closes)] if rules.is_portfolio else [c[:, None] for c in closes],
+        var_decay=rules.var_decay,
+        n_accounts=n_envs,
+    )
 
 
 def _stack(panel: BarPanel) -> npt.NDArray[np.float64]:

@@ -2,11 +2,13 @@
 
 Positions asked for are notionals at the mid of the next open. All functions
 take one account, row i of `units`, whose asset a has its bar at `row + offsets[a]`.
+`guard` holds the limits that orders must pass (`envs.bar_risk`), or is None.
 """
 
 import numpy as np
 
 from hftlib.compute import inline_kernel
+from hftlib.envs.bar_risk import book_order, is_rounding, must_close, pass_order
 from hftlib.envs.bar_state import DUST, OPEN, VOLUME
 from hftlib.portfolio.costs import fee, fill_price, impact
 from hftlib.portfolio.ledger import Ledger, trade
@@ -44,7 +46,9 @@ def _closing_cost(costs, mid, quantity, moved):  # type: ignore[no-untyped-def]
 
 
 @inline_kernel
-def plan_orders(rules, bars, row, offsets, units, i, actions, worth, is_called, targets):  # type: ignore[no-untyped-def]
+def plan_orders(  # type: ignore[no-untyped-def]
+    rules, bars, row, offsets, units, i, actions, worth, is_called, targets, guard
+):
     """Write the notionals asked for, nan where nothing is; how many they are, and their sum.
 
     All are scaled down if they and what is kept would exceed the leverage.
@@ -54,7 +58,8 @@ def plan_orders(rules, bars, row, offsets, units, i, actions, worth, is_called, 
     for a in range(len(offsets)):
         mid = bars[row + 1 + offsets[a], OPEN]
         held = units[i, a]
-        target = 0.0 if is_called else _target(rules, actions[i, a], held, mid, worth)
+        closes = must_close(guard, is_called, a)
+        target = 0.0 if closes else _target(rules, actions[i, a], held, mid, worth)
         targets[a] = target
         if np.isnan(target):
             kept += abs(held * mid)
@@ -95,7 +100,7 @@ def size_order(costs, mid, volume, held, target):  # type: ignore[no-untyped-def
 
 
 @inline_kernel
-def send_orders(costs, bars, row, offsets, ledger, units, i, left, targets):  # type: ignore[no-untyped-def]
+def send_orders(costs, bars, row, offsets, ledger, units, i, left, targets, guard):  # type: ignore[no-untyped-def]
     """Send the orders for `targets` at the open after `row`; the ledger, and notional traded.
 
     Closing is paid first, and what is opened is sized so that it costs, all
@@ -111,8 +116,14 @@ def send_orders(costs, bars, row, offsets, ledger, units, i, left, targets):  # 
         volume = bars[row + offsets[a], VOLUME]
         held = units[i, a]
         quantity = size_order(costs, mid, volume, held, targets[a] * left)
+        if is_rounding(guard, i, targets[a], quantity, mid):
+            continue
+        quantity, _ = pass_order(guard, i, bars, row, offsets, units, i, a, quantity)
         moved = impact(costs, quantity, volume)
         ledger = trade(Ledger(ledger.cash, held, ledger.fees), costs, mid, quantity, moved)
         units[i, a] = ledger.units
+        if guard is not None:
+            price = fill_price(costs, mid, quantity, moved)
+            book_order(guard, i, a, held, quantity, mid, price, fee(costs, quantity * price))
         traded += abs(quantity) * mid
     return ledger, traded

@@ -4,6 +4,7 @@ import numpy as np
 
 from hftlib.compute import compile_kernel, inline_kernel
 from hftlib.envs.bar_orders import left_by_closing, plan_orders, send_orders
+from hftlib.envs.bar_risk import close_bar, open_bar
 from hftlib.envs.bar_state import (
     CLOSE,
     DRAWDOWN,
@@ -144,14 +145,14 @@ def _is_bad(rules, value):  # type: ignore[no-untyped-def]
 
 @compile_kernel
 def step(  # type: ignore[no-untyped-def]
-    settings, features, bars, offsets, accounts, units, growths, terms, targets, actions, out
+    settings, features, bars, offsets, accounts, units, growths, terms, targets, actions, out, guard
 ):
     """Move every account by one bar.
 
     `growths` of shape (n, bars of the reward's window) are the last ones, in a ring;
     `terms` of shape (n, N_TERMS) those of the reward; `targets` of shape (n_assets,) is
-    scratch. Returns -1, or the place of the
-    first bad action in `actions` as if it were flat; then nothing has moved.
+    scratch; `guard` a `bar_risk.Guard` or None. Returns -1, or the place of the first bad action
+    in `actions` as if it were flat; then nothing has moved.
     """
     rules = unpack(settings)
     costs = Costs(rules.fee_bps, rules.spread_bps, rules.slippage_bps, rules.impact_bps)
@@ -179,15 +180,18 @@ def step(  # type: ignore[no-untyped-def]
         account.traded = account.paid = 0.0
         called = account.is_called != 0
         solvent = max(worth, 0.0)
+        open_bar(guard, i, bars, row, offsets, units, i, worth)
         n_orders, opened = plan_orders(
-            rules, bars, row, offsets, units, i, actions, solvent, called, targets
+            rules, bars, row, offsets, units, i, actions, solvent, called, targets, guard
         )
         if n_orders > 0:
             left = 1.0
             if opened > 0.0 and gross > 0.0:
                 left = left_by_closing(costs, bars, row, offsets, units, i, worth, targets)
             ledger = Ledger(cash, 0.0, account.fees)
-            ledger, traded = send_orders(costs, bars, row, offsets, ledger, units, i, left, targets)
+            ledger, traded = send_orders(
+                costs, bars, row, offsets, ledger, units, i, left, targets, guard
+            )
             cash = ledger.cash
             held = 0.0
             for a in range(n_assets):
@@ -202,6 +206,7 @@ def step(  # type: ignore[no-untyped-def]
             net += value
             gross += abs(value)
         after = cash + net
+        close_bar(guard, i, after)
         account.row = row + 1
         account.position = (units[i, 0] > 0.0) - (units[i, 0] < 0.0)
         account.cash = cash

@@ -21,6 +21,7 @@ from gymnasium.vector.utils import batch_space
 from hftlib.barplots import episode_figure
 from hftlib.data.panel import BarPanel
 from hftlib.envs.accounts import Accounts, Observation
+from hftlib.envs.bar_risk import copy_refusals
 from hftlib.envs.bar_state import EMPTY, RUNNING, TIME
 from hftlib.envs.trading_rules import TradingRules
 
@@ -50,7 +51,9 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
     weight of each asset in units of `max_weight`. Changes up to `min_trade_weight` of the
     equity are not traded.
 
-    Together, positions asked for beyond `limits.max_leverage` are scaled down to it.
+    Together, positions asked for beyond `limits.max_leverage` are scaled down to it. With
+    `rules.risk` each order then passes those limits (`envs.bar_risk`), and a position beyond its
+    stop loss or take profit at a close is closed at the next open, whatever the action.
 
     **Observation** `Box(-10, 10, (n_assets * (window_bars * n_features + 2),), float32)`, one
     longer with `shows_drawdown`
@@ -80,7 +83,9 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
     `position` (sign; one for each asset of a portfolio), `exposure` (long less short, share of
     equity), `end` (why the episode ended, an index of `bar_state.REASONS`), and of the last step
     `reward_terms` (by name; they sum to the reward), `traded` (notional at mid), `paid` (fee,
-    half-spread, slippage, impact) and `financing` (borrowing and interest), currency.
+    half-spread, slippage, impact) and `financing` (borrowing and interest), currency. With
+    `rules.risk` also `n_cut` (orders shrunk or rejected), `refused` (their notional at mid that was
+    not traded, currency) and `n_exits` (positions closed by stop loss or take profit).
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["plotly"]}  # type: ignore[misc]
@@ -99,6 +104,7 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
         self._terms = rules.reward.terms
         self._has_plain_reward = rules.reward.kind == "simple"
         self._is_portfolio = rules.is_portfolio
+        self._guard = self._accounts.guard
         self._reported = self._accounts.records[list(REPORTED)]  # a view
         self._is_running = False
 
@@ -182,7 +188,7 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
             terms = dict(zip(self._terms, self._accounts.terms(), strict=False))
         if self._is_portfolio:
             position = self._accounts.position()[0]
-        return reward, {
+        info = {
             "row": row,
             "equity": equity,
             "position": position,
@@ -193,6 +199,9 @@ class TradingEnv(gymnasium.Env[Observation, Any]):
             "end": end,
             "reward_terms": terms,
         }
+        if self._guard is not None:
+            info |= {name: v.item(0) for name, v in copy_refusals(self._guard).items()}
+        return reward, info
 
 
 class TradingVecEnv(VectorEnv[Observation, npt.NDArray[Any], npt.NDArray[Any]]):

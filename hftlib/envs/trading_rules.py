@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 from hftlib.envs.ranges import check_ranges
 from hftlib.envs.rewards import RewardSettings
 from hftlib.portfolio.costs import Costs, check_costs
+from hftlib.portfolio.risk import RiskLimits
+from hftlib.portfolio.risk_covariance import DECAY
 
 ActionKind = Literal["discrete", "continuous"]
 ACTION_KINDS: tuple[ActionKind, ...] = ("discrete", "continuous")
@@ -106,6 +108,14 @@ class TradingRules:
     limits : Limits
     financing : Financing
     reward : RewardSettings
+    risk : portfolio.risk.RiskLimits, optional
+        Every order passes them, see `envs.bar_risk`; none by default. Their drawdown and
+        leverage end no episode and scale no order: they keep orders from opening.
+    sectors : mapping of symbol to str
+        For `risk.max_sector`; a symbol left out has no sector limit.
+    var_decay : float
+        For `risk.max_var`: weight of a bar's return as a share of that of the next, (0, 1).
+        With .94 half of the weight is on the last 11 bars.
     """
 
     costs: Costs
@@ -122,6 +132,9 @@ class TradingRules:
     limits: Limits = field(default_factory=Limits)
     financing: Financing = field(default_factory=Financing)
     reward: RewardSettings = field(default_factory=RewardSettings)
+    risk: RiskLimits | None = None
+    sectors: Mapping[str, str] = field(default_factory=dict, hash=False)
+    var_decay: float = DECAY
 
     @classmethod
     def from_values(
@@ -132,8 +145,11 @@ class TradingRules:
         limits: Mapping[str, Any],
         financing: Mapping[str, Any],
         reward: Mapping[str, Any],
+        risk: Mapping[str, Any] | None = None,
     ) -> Self:
         """Rules from values by name; each mapping has fields of its class, `trading` of this one.
+
+        Without `risk` orders pass no limits.
 
         Raises
         ------
@@ -147,6 +163,7 @@ class TradingRules:
             limits=Limits(**limits),
             financing=Financing(**financing),
             reward=RewardSettings(**reward),
+            risk=None if risk is None else RiskLimits(**risk),
             **trading,
         )
 
@@ -162,5 +179,7 @@ class TradingRules:
                 "ruin_fraction": 0 <= self.ruin_fraction < 1,
                 "action_kind": self.action_kind in ACTION_KINDS,
                 "min_trade_weight": 0 <= self.min_trade_weight < 1,
+                "risk": self.risk is None or isinstance(self.risk, RiskLimits),
+                "var_decay": 0 < self.var_decay < 1,
             },
         )

@@ -8,9 +8,9 @@ positions gives the same equity. For rules whose targets are known as arrays; a
 policy that reacts to its own account is played instead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,110 +19,21 @@ import pandas as pd
 from hftlib.agents.policy import PORTFOLIO, Rollout
 from hftlib.data.panel import BarPanel
 from hftlib.envs.accounts import YEAR_NS
+from hftlib.envs.bar_risk import Guard, build_guard, open_tallies
 from hftlib.envs.bar_state import EMPTY
 from hftlib.envs.trading_rules import Financing
-from hftlib.evaluation.engine_kernel import FILL, Sizing, Walk, walk
+from hftlib.evaluation.engine_kernel import EVENT, FILL, Sizing, Walk, walk
+from hftlib.evaluation.prices import Prices
 from hftlib.portfolio import measures
 from hftlib.portfolio.costs import BPS, Costs, check_costs
+from hftlib.portfolio.risk import RiskLimits
+from hftlib.portfolio.risk_covariance import DECAY
+from hftlib.portfolio.risk_kernel import N_LIMITS, NO_REASON, REASONS
+
+__all__ = ["Backtest", "Prices", "as_rollout", "run_backtest"]
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 TargetKind = Literal["weights", "units"]
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Bars of several assets on one clock.
-
-    Attributes
-    ----------
-    symbols : tuple of str, length n_assets
-    ts : int64 array of shape (n_bars,)
-        Start of the bar, nanoseconds UTC, increasing.
-    open, close : float64 arrays of shape (n_bars, n_assets)
-        Positive, finite.
-    volume : float64 array of shape (n_bars, n_assets), optional
-        Units traded in the bar, at least 0; needed for impact.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, a price is not positive and finite, a volume is negative or not
-        finite, or the clock does not increase.
-    """
-
-    symbols: tuple[str, ...]
-    ts: IntArray
-    open: FloatArray
-    close: FloatArray
-    volume: FloatArray | None = None
-
-    def __post_init__(self) -> None:
-        shape = (len(self.ts), len(self.symbols))
-        for name in ("open", "close", "volume"):
-            values = getattr(self, name)
-            if values is None:
-                continue
-            if values.shape != shape:
-                raise ValueError(
-                    f"{name} has shape {values.shape}; expected {shape}, one row for each ts and "
-                    "one column for each symbol"
-                )
-            fine = np.isfinite(values) & ((values >= 0) if name == "volume" else (values > 0))
-            if not fine.all():
-                row, column = np.argwhere(~fine)[0]
-                raise ValueError(
-                    f"{name} of {self.symbols[column]} in row {row} is {values[row, column]}; "
-                    f"expected a finite number {'of at least' if name == 'volume' else 'above'} 0"
-                )
-        back = np.flatnonzero(np.diff(self.ts) <= 0)
-        if back.size:
-            raise ValueError(f"ts does not increase after row {back[0]}; sort and drop duplicates")
-
-    @classmethod
-    def from_panel(cls, panel: BarPanel) -> Self:
-        """All symbols of a panel.
-
-        Raises
-        ------
-        PanelError
-            If they do not share one clock.
-        """
-        ts = panel.common_clock()
-
-        def columns(values: FloatArray) -> FloatArray:
-            return np.column_stack([values[start:stop] for start, stop in panel.segments])
-
-        volume = None if panel.volume is None else columns(panel.volume)
-        return cls(panel.symbols, ts, columns(panel.open), columns(panel.close), volume)
-
-    @property
-    def clock(self) -> pd.DatetimeIndex:
-        """`ts` as times."""
-        return self.times(slice(None))
-
-    def times(self, rows: IntArray | slice) -> pd.DatetimeIndex:
-        """The times of some rows."""
-        return pd.DatetimeIndex(self.ts[rows].astype("datetime64[ns]"), tz="UTC")
-
-    def rows(self, start: int, stop: int) -> Self:
-        """Rows `start` to `stop` - 1."""
-        cut = slice(start, stop)
-        volume = None if self.volume is None else self.volume[cut]
-        return type(self)(self.symbols, self.ts[cut], self.open[cut], self.close[cut], volume)
-
-    def split(self) -> list[Self]:
-        """Each asset by itself, for one account each."""
-        return [
-            type(self)(
-                (symbol,),
-                self.ts,
-                self.open[:, [k]],
-                self.close[:, [k]],
-                None if self.volume is None else self.volume[:, [k]],
-            )
-            for k, symbol in enumerate(self.symbols)
-        ]
 
 
 @dataclass(frozen=True)
@@ -140,6 +51,8 @@ class Backtest:
         borrowing and interest.
     units : float64 array of shape (n_bars, n_strategies, n_assets)
     fills : array of `engine_kernel.FILL`, by strategy, then row, then asset
+    events : array of `engine_kernel.EVENT`, in the same order
+        Every order that the limits judged, accepted ones too; empty without limits.
     """
 
     prices: Prices
@@ -151,6 +64,7 @@ class Backtest:
     financing: FloatArray
     units: FloatArray
     fills: npt.NDArray[np.void]
+    events: npt.NDArray[np.void]
 
     @property
     def returns(self) -> FloatArray:
@@ -165,14 +79,42 @@ class Backtest:
 
     def fill_table(self) -> pd.DataFrame:
         """The fills: strategy, ts, symbol and the fields of `FILL` after its first three."""
-        fills = self.fills
-        named = {
-            "strategy": pd.Series(np.array(self.strategies)[fills["strategy"]], dtype="str"),
-            "ts": self.prices.times(fills["row"]),
-            "symbol": pd.Series(np.array(self.prices.symbols)[fills["asset"]], dtype="str"),
-        }
         numbers = [name for name in FILL.names or () if name not in ("strategy", "row", "asset")]
-        return pd.DataFrame(named | {name: fills[name] for name in numbers})
+        return self._name(self.fills, {name: self.fills[name] for name in numbers})
+
+    def event_table(self) -> pd.DataFrame:
+        """What the limits said: one row an order.
+
+        Returns
+        -------
+        frame with columns strategy, ts, symbol, action, asked, allowed, limit
+            `action` is accept, shrink, reject or exit; `asked` and `allowed` are signed units;
+            `limit` is the field of `RiskLimits` that bound the order or called for the exit,
+            empty for an order that was accepted.
+        """
+        events = self.events
+        reason, allowed = events["reason"], events["allowed"]
+        cut = np.where(allowed == 0, "reject", "shrink")
+        action = np.where(reason == NO_REASON, "accept", np.where(reason < N_LIMITS, cut, "exit"))
+        limit = np.array([*REASONS, ""])[reason]  # the last is NO_REASON
+        return self._name(
+            events,
+            {
+                "action": pd.Series(action, dtype="str"),
+                "asked": events["asked"],
+                "allowed": allowed,
+                "limit": pd.Series(limit, dtype="str"),
+            },
+        )
+
+    def _name(self, records: npt.NDArray[np.void], rest: Mapping[str, Any]) -> pd.DataFrame:
+        strategies, symbols = np.array(self.strategies), np.array(self.prices.symbols)
+        named = {
+            "strategy": pd.Series(strategies[records["strategy"]], dtype="str"),
+            "ts": self.prices.times(records["row"]),
+            "symbol": pd.Series(symbols[records["asset"]], dtype="str"),
+        }
+        return pd.DataFrame(named | dict(rest))
 
 
 def run_backtest(
@@ -188,6 +130,10 @@ def run_backtest(
     ruin_fraction: float = 0.0,
     financing: Financing | None = None,
     strategies: Sequence[str] | None = None,
+    risk: RiskLimits | None = None,
+    sectors: Mapping[str, str] | None = None,
+    var_decay: float = DECAY,
+    earlier: FloatArray | None = None,
 ) -> Backtest:
     """Trade to targets decided at closes.
 
@@ -210,12 +156,23 @@ def run_backtest(
         Rates on short positions and negative cash; none by default.
     strategies : sequence of str, optional
         Names; by default their numbers.
+    risk : RiskLimits, optional
+        Every order passes them at the open where it fills, see `envs.bar_risk`; what became of
+        it is among the events. None by default.
+    sectors : mapping of symbol to str, optional
+        For `risk.max_sector`; a symbol left out has no sector limit.
+    var_decay : float
+        For `risk.max_var`: weight of a bar's return as a share of that of the next, (0, 1).
+        The value at risk at an open is that of the covariance at the close before.
+    earlier : array of shape (n_earlier, n_assets), optional
+        For `risk.max_var`: closes before the first row, without which nothing is opened until
+        the covariance has seen enough returns.
 
     Raises
     ------
     ValueError
-        If a target is infinite or has another shape, a setting is out of range, or impact is
-        charged without volumes.
+        If a target is infinite or has another shape, a setting is out of range, impact is
+        charged without volumes, or a sector is given for a symbol that the prices have not.
     """
     costs = check_costs(costs)
     wanted = np.asarray(targets, dtype=np.float64)
@@ -256,7 +213,19 @@ def run_backtest(
     )
     asked = np.full((n_strategies, n_bars, n_assets), np.nan)
     asked[:, latency_bars:] = wanted[: max(n_bars - latency_bars, 0)].transpose(1, 0, 2)
-    return _walk_all(prices, names, costs, sizing, asked, float(initial_cash))
+    guard = None
+    if risk is not None:
+        guard = build_guard(
+            risk,
+            symbols=prices.symbols,
+            sectors={} if sectors is None else sectors,
+            ts=prices.ts,
+            closes=[prices.close],
+            var_decay=var_decay,
+            n_accounts=1,
+            earlier=earlier,
+        )
+    return _walk_all(prices, names, costs, sizing, asked, float(initial_cash), guard)
 
 
 def _check_targets(wanted: FloatArray, n_bars: int, n_assets: int) -> None:
@@ -281,6 +250,7 @@ def _walk_all(
     sizing: Sizing,
     asked: FloatArray,
     cash: float,
+    guard: Guard | None,
 ) -> Backtest:
     """One walk a strategy; arrays have the strategy first, so that each is one block."""
     n_strategies, n_bars, n_assets = asked.shape
@@ -291,17 +261,24 @@ def _walk_all(
     units = np.zeros((n_strategies, n_bars, n_assets))
     scratch = np.zeros(n_assets)
     buffer = np.empty(n_bars * n_assets, dtype=FILL)  # untouched pages cost nothing
-    fills = []
+    log = np.empty(0 if guard is None else n_bars * n_assets, dtype=EVENT)
+    fills, events = [], []
     for k in range(n_strategies):
         out = Walk(**{field: values[k] for field, values in series.items()}, units=units[k])
-        n_fills = walk(sizing, costs, bars, offsets, asked[k], scratch, cash, k, out, buffer)
+        if guard is not None:
+            open_tallies(guard, [0], cash)
+        n_fills, n_events = walk(
+            sizing, costs, bars, offsets, asked[k], scratch, cash, k, out, buffer, guard, log
+        )
         fills.append(buffer[:n_fills].copy())
+        events.append(log[:n_events].copy())
     return Backtest(
         prices,
         names,
         **{field: values.T for field, values in series.items()},
         units=units.transpose(1, 0, 2),
         fills=np.concatenate(fills) if fills else buffer[:0],
+        events=np.concatenate(events) if events else log[:0],
     )
 
 

@@ -10,6 +10,14 @@ import numpy as np
 
 from hftlib.compute import compile_kernel, inline_kernel
 from hftlib.envs.bar_orders import left_by_closing, plan_orders, size_order
+from hftlib.envs.bar_risk import (
+    book_order,
+    close_bar,
+    is_rounding,
+    must_close,
+    open_bar,
+    pass_order,
+)
 from hftlib.envs.bar_state import CLOSE, OPEN, VOLUME, YEARS
 from hftlib.portfolio.costs import BPS, fee, fill_price, impact
 from hftlib.portfolio.ledger import Ledger, book_fill
@@ -27,6 +35,18 @@ FILL = np.dtype(
         ("fee", "f8"),
         ("slippage", "f8"),
         ("impact", "f8"),
+    ]
+)
+# One order that the limits judged: signed units `asked` and `allowed`; `reason` is an index of
+# `risk_kernel.REASONS`, -1 for an order that was accepted.
+EVENT = np.dtype(
+    [
+        ("strategy", "i8"),
+        ("row", "i8"),
+        ("asset", "i8"),
+        ("asked", "f8"),
+        ("allowed", "f8"),
+        ("reason", "i8"),
     ]
 )
 
@@ -76,8 +96,10 @@ def _value(bars, row, offsets, units, t, column):  # type: ignore[no-untyped-def
 
 
 @compile_kernel
-def walk(sizing, costs, bars, offsets, asked, targets, cash, strategy, out, fills):  # type: ignore[no-untyped-def]
-    """Walk one account from row 0 to the last; the number of fills written.
+def walk(  # type: ignore[no-untyped-def]
+    sizing, costs, bars, offsets, asked, targets, cash, strategy, out, fills, guard, events
+):
+    """Walk one account from row 0 to the last; the numbers of fills and of events written.
 
     Parameters
     ----------
@@ -88,12 +110,16 @@ def walk(sizing, costs, bars, offsets, asked, targets, cash, strategy, out, fill
     targets : array of shape (n_assets,)
         Scratch.
     fills : FILL records of shape (n_bars * n_assets,)
+    guard : bar_risk.Guard or None
+        Limits on its account 0.
+    events : EVENT records of shape (n_bars * n_assets,)
+        Written only with a guard.
     """
     n_bars, n_assets = asked.shape
     units = out.units
     ledger = Ledger(cash, 0.0, 0.0)
     called = False
-    n_fills = 0
+    n_fills = n_events = 0
     fixed = (0.5 * costs.spread_bps + costs.slippage_bps) * BPS
     out.equity[0] = out.cash[0] = cash
     for t in range(1, n_bars):
@@ -103,14 +129,15 @@ def walk(sizing, costs, bars, offsets, asked, targets, cash, strategy, out, fill
         for a in range(n_assets):
             units[t, a] = units[row, a]
         worth = ledger.cash + _value(bars, t, offsets, units, t, OPEN)
+        open_bar(guard, 0, bars, row, offsets, units, t, worth)
         left = 1.0
         if sizing.in_units:
             for a in range(n_assets):
-                targets[a] = 0.0 if called else asked[t, a]
+                targets[a] = 0.0 if must_close(guard, called, a) else asked[t, a]
         else:
             solvent = max(worth, 0.0)
             _, opened = plan_orders(
-                sizing, bars, row, offsets, units, t, asked, solvent, called, targets
+                sizing, bars, row, offsets, units, t, asked, solvent, called, targets, guard
             )
             if opened > 0.0:
                 left = left_by_closing(costs, bars, row, offsets, units, t, worth, targets)
@@ -127,11 +154,26 @@ def walk(sizing, costs, bars, offsets, asked, targets, cash, strategy, out, fill
                 quantity = size_order(costs, mid, volume, held, targets[a] * left)
             if quantity == 0.0:
                 continue
+            if guard is not None:
+                if is_rounding(guard, 0, targets[a], quantity, mid):
+                    continue
+                event = events[n_events]
+                event.strategy = strategy
+                event.row = t
+                event.asset = a
+                event.asked = quantity
+                quantity, reason = pass_order(guard, 0, bars, row, offsets, units, t, a, quantity)
+                event.allowed = quantity
+                event.reason = reason
+                n_events += 1
+                if quantity == 0.0:
+                    continue
             moved = impact(costs, quantity, volume)
             price = fill_price(costs, mid, quantity, moved)
             charge = fee(costs, quantity * price)
             ledger = book_fill(Ledger(ledger.cash, held, ledger.fees), quantity, price, charge)
             units[t, a] = ledger.units
+            book_order(guard, 0, a, held, quantity, mid, price, charge)
             notional = abs(quantity) * mid
             traded += notional
             paid += charge + notional * (fixed + moved)
@@ -147,10 +189,11 @@ def walk(sizing, costs, bars, offsets, asked, targets, cash, strategy, out, fill
             fill.impact = notional * moved
             n_fills += 1
         equity = ledger.cash + _value(bars, t, offsets, units, t, CLOSE)
+        close_bar(guard, 0, equity)
         out.equity[t] = equity
         out.cash[t] = ledger.cash
         out.traded[t] = traded
         out.paid[t] = paid
         out.financing[t] = charged
         called = called or equity <= sizing.ruin
-    return n_fills
+    return n_fills, n_events

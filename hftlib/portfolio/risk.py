@@ -9,18 +9,50 @@ lowers it.
 
 Orders are valued at the mark and before costs: spread and fees lower the equity, so that an
 account sent to a limit exactly may end slightly beyond; leave room for them in the limits.
-`weight_limits` has the same limits for whole tables of target weights.
+The arithmetic is that of `risk_kernel`, which `weight_limits` applies to whole tables of target
+weights and `envs.bar_risk` to the orders of the environment and of the backtest.
 """
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
+import numpy as np
+
+from hftlib.portfolio.risk_kernel import (
+    EXITS,
+    LIMITS,
+    N_LIMITS,
+    NO_REASON,
+    ROUNDING,
+    Bounds,
+    Exposure,
+    Standing,
+    allow_order,
+    expose_asset,
+    find_exit,
+    weigh,
+)
 from hftlib.portfolio.risk_state import NO_SECTOR, FloatArray, RiskError, RiskState
 
+__all__ = [
+    "ROUNDING",
+    "Breach",
+    "Decision",
+    "Exit",
+    "Order",
+    "RiskLimits",
+    "check_order",
+    "find_breaches",
+    "pack_limits",
+    "portfolio_var",
+    "propose_exits",
+]
+
 Action = Literal["accept", "shrink", "reject"]
-ROUNDING = 1e-9  # share of a limit; a value above it by less is rounding
+ExitReason = Literal["stop_loss", "take_profit"]
 
 
 @dataclass(frozen=True)
@@ -108,15 +140,24 @@ class Exit(NamedTuple):
     """An order that closes a position, because of `reason` at `change` since the entry."""
 
     order: Order
-    reason: Literal["stop_loss", "take_profit"]
+    reason: ExitReason
     change: float  # profit as a share of the entry price
+
+
+@lru_cache(maxsize=32)
+def pack_limits(limits: RiskLimits) -> Bounds:
+    """The limits as the kernels take them."""
+    values = {name: float(value) for name, value in vars(limits).items()}
+    factor = NormalDist().inv_cdf(values.pop("var_level"))
+    return Bounds(var_factor=factor, **values)
 
 
 def check_order(order: Order, state: RiskState, limits: RiskLimits) -> Decision:
     """Accept, shrink or reject one order.
 
     A shrunk quantity is a whole number of lots, or just closes the position; one lot more would
-    break a limit. Checked again in the same state it is accepted.
+    break a limit. Without lots it reaches the limit. Checked again in the same state it is
+    accepted.
 
     Raises
     ------
@@ -125,71 +166,56 @@ def check_order(order: Order, state: RiskState, limits: RiskLimits) -> Decision:
         the state has no covariance.
     """
     k = state.row(order.symbol)
-    if not math.isfinite(order.quantity):
+    quantity = float(order.quantity)
+    if not math.isfinite(quantity):
         raise RiskError(f"quantity of {order.symbol} is {order.quantity}; expected a finite number")
-    if math.isfinite(limits.max_var):
-        _covariance(state)
-    held = float(state.units[k])
-    size, sign = abs(order.quantity), math.copysign(1.0, order.quantity)
-    closing = min(size, abs(held)) if held * sign < 0 else 0.0
-    if size <= closing:
+    allowed, limit = allow_order(
+        pack_limits(limits),
+        _stand(state),
+        _expose(state, k, limits),
+        quantity,
+        float(state.prices[k]),
+        float(state.units[k]),
+        0.0 if state.lot_size is None else state.lot_size,
+    )
+    if limit == NO_REASON:
         return Decision("accept", order.quantity, ())
     breaches = find_breaches(order, state, limits)
-    if not breaches:
-        return Decision("accept", order.quantity, ())
-    largest = max(closing, _largest_opening(order, k, closing, state, limits))
-    if largest == 0:
-        return Decision("reject", 0.0, breaches)
-    return Decision("shrink", sign * largest, breaches)
+    return Decision("reject" if allowed == 0 else "shrink", allowed, breaches)
 
 
 def find_breaches(order: Order, state: RiskState, limits: RiskLimits) -> tuple[Breach, ...]:
     """Limits that stand against an order which opens or adds, all of them."""
     k = state.row(order.symbol)
-    price = float(state.prices[k])
-    notional = abs(order.quantity) * price
-    before, gross_rest, sector_rest = _gross(state, k)
-    position = abs(before + order.quantity * price)
-    volume_limit = limits.max_daily_volume * state.day_equity
-    checked = [
-        Breach("max_drawdown", "account", state.drawdown, limits.max_drawdown),
-        Breach("max_daily_loss", "account", state.daily_loss, limits.max_daily_loss),
-        Breach("max_daily_trades", "account", state.trades_today + 1, limits.max_daily_trades),
-        Breach("max_daily_volume", "account", state.volume_today + notional, volume_limit),
-        Breach("max_position", order.symbol, position / state.equity, limits.max_position),
-        Breach(
-            "max_leverage", "account", (gross_rest + position) / state.equity, limits.max_leverage
-        ),
-    ]
-    if state.sectors[k] != NO_SECTOR:
-        share = (sector_rest + position) / state.equity
-        checked.append(Breach("max_sector", state.sectors[k], share, limits.max_sector))
-    if math.isfinite(limits.max_var):
-        square, slope, curve = _variance(state, k)
-        step = order.quantity * price
-        now, then = (
-            _var_share(v, state, limits)
-            for v in (square, square + 2 * slope * step + curve * step**2)
-        )
-        checked.append(Breach("max_var", "account", then, max(limits.max_var, now)))
-    halt = (Breach("halt", "account", 1.0, 0.0),) if state.is_halted else ()
-    return halt + tuple(b for b in checked if b.value > b.allowed * (1 + ROUNDING))
+    places = dict.fromkeys(LIMITS, "account")
+    places |= {"max_position": order.symbol, "max_sector": state.sectors[k]}
+    measured = weigh(
+        pack_limits(limits),
+        _stand(state),
+        _expose(state, k, limits),
+        float(order.quantity),
+        float(state.prices[k]),
+    )
+    return tuple(
+        Breach(name, place, value, allowed)
+        for (name, place), value, allowed in zip(places.items(), *measured, strict=True)
+        if value > allowed * (1 + ROUNDING)
+    )
 
 
 def propose_exits(state: RiskState, limits: RiskLimits) -> tuple[Exit, ...]:
     """Orders that close each position beyond its stop loss or take profit, in order of symbols."""
     exits = []
+    bounds = pack_limits(limits)
     for symbol, units, price, entry in zip(
         state.symbols, state.units, state.prices, state.entry_prices, strict=True
     ):
         if units == 0:
             continue
-        change = math.copysign(1.0, units) * (float(price) / float(entry) - 1.0)
-        order = Order(symbol, -float(units))
-        if change <= -limits.stop_loss * (1 - ROUNDING):
-            exits.append(Exit(order, "stop_loss", change))
-        elif change >= limits.take_profit * (1 - ROUNDING):
-            exits.append(Exit(order, "take_profit", change))
+        change, reason = find_exit(bounds, float(units), float(price), float(entry))
+        if reason != NO_REASON:
+            name = cast(ExitReason, EXITS[reason - N_LIMITS])
+            exits.append(Exit(Order(symbol, -float(units)), name, change))
     return tuple(exits)
 
 
@@ -206,61 +232,22 @@ def portfolio_var(state: RiskState, level: float) -> float:
     return NormalDist().inv_cdf(level) * math.sqrt(square) / state.equity
 
 
-def _largest_opening(
-    order: Order, k: int, closing: float, state: RiskState, limits: RiskLimits
-) -> float:
-    """Most whole lots beyond `closing` that keep all limits, units; 0 if none do."""
-    price, lot = float(state.prices[k]), state.lot_size
-    sign = math.copysign(1.0, order.quantity)
-    before, gross_rest, sector_rest = _gross(state, k)
-    offset = sign * before  # position after an order of notional y is offset + y, once opened
-    loose = (1 + ROUNDING) * state.equity
-    rooms = [
-        abs(order.quantity) * price,
-        limits.max_position * loose - offset,
-        limits.max_leverage * loose - gross_rest - offset,
-        limits.max_daily_volume * (1 + ROUNDING) * state.day_equity - state.volume_today,
-    ]
-    if state.sectors[k] != NO_SECTOR:
-        rooms.append(limits.max_sector * loose - sector_rest - offset)
-    if math.isfinite(limits.max_var):
-        square, slope, curve = _variance(state, k)
-        now = _var_share(square, state, limits)
-        most = max(limits.max_var, now) * loose / NormalDist().inv_cdf(limits.var_level)
-        rooms.append(_last_root(curve, sign * slope, square - most**2))
-    most_lots = math.floor(abs(order.quantity) / lot)
-    n = min(math.floor(max(0.0, min(rooms)) / price / lot), most_lots)
-
-    def keeps(n_lots: int) -> bool:
-        return not find_breaches(Order(order.symbol, sign * n_lots * lot), state, limits)
-
-    for _ in range(2):  # the division can be a lot off, upwards or downwards
-        if n < most_lots and keeps(n + 1):
-            n += 1
-    for _ in range(2):
-        if n * lot > closing and not keeps(n):
-            n -= 1
-    return n * lot if n * lot > closing and keeps(n) else 0.0
+def _stand(state: RiskState) -> Standing:
+    return Standing(
+        state.equity,
+        state.peak_equity,
+        state.day_equity,
+        float(state.trades_today),
+        state.volume_today,
+        state.is_halted,
+    )
 
 
-def _gross(state: RiskState, k: int) -> tuple[float, float, float]:
-    """Value of the position; long plus short of all others, and of the others in its sector."""
-    values = state.values
-    sizes = abs(values)
-    sizes[k] = 0.0
-    same = [i for i, sector in enumerate(state.sectors) if sector == state.sectors[k]]
-    return float(values[k]), float(sizes.sum()), float(sizes[same].sum())
-
-
-def _variance(state: RiskState, k: int) -> tuple[float, float, float]:
-    """Variance of the profit is the first + 2 * second * y + third * y² after buying y of asset k.
-
-    Currency².
-    """
-    covariance, values = _covariance(state), state.values
-    exposure = covariance @ values
-    square, own = float(values @ exposure), float(covariance[k, k])
-    return max(square, 0.0), float(exposure[k]), max(own, 0.0)
+def _expose(state: RiskState, k: int, limits: RiskLimits) -> Exposure:
+    covariance = _covariance(state) if math.isfinite(limits.max_var) else np.empty((0, 0))
+    names = state.sectors
+    numbers = [-1 if name == NO_SECTOR else names.index(name) for name in names]
+    return expose_asset(state.values, k, np.array(numbers, dtype=np.int64), covariance)
 
 
 def _covariance(state: RiskState) -> FloatArray:
@@ -270,17 +257,3 @@ def _covariance(state: RiskState) -> FloatArray:
             "or set max_var=math.inf"
         )
     return state.covariance
-
-
-def _var_share(square: float, state: RiskState, limits: RiskLimits) -> float:
-    deviation = math.sqrt(max(square, 0.0))
-    return NormalDist().inv_cdf(limits.var_level) * deviation / state.equity
-
-
-def _last_root(curve: float, slope: float, level: float) -> float:
-    """Largest y with curve y² + 2 slope y + level <= 0, for level <= 0; infinite without one."""
-    if curve <= 0:
-        return math.inf
-    root = math.sqrt(max(slope**2 - curve * level, 0.0))
-    # the form without a difference of near equals
-    return (root - slope) / curve if slope <= 0 else -level / (root + slope)

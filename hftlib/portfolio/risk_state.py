@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from hftlib.portfolio.risk_kernel import average_entry
+
 FloatArray = npt.NDArray[np.float64]
 DAY_NS = 86_400 * 10**9
 NO_SECTOR = ""
@@ -40,8 +42,8 @@ class RiskState:
         "" is none: not limited.
     covariance : array of shape (n_assets, n_assets) or None
         Of one bar's simple returns.
-    lot_size : float
-        Units that orders are cut to multiples of.
+    lot_size : float or None
+        Units that orders are cut to multiples of; None if any quantity can be traded.
     is_halted : bool
         Whether a circuit breaker is open: only orders that reduce are accepted.
     ts_ns : int
@@ -59,7 +61,7 @@ class RiskState:
     volume_today: float
     sectors: tuple[str, ...]
     covariance: FloatArray | None
-    lot_size: float
+    lot_size: float | None
     is_halted: bool
     ts_ns: int
 
@@ -111,7 +113,7 @@ def build_state(
     volume_today: float = 0.0,
     sectors: Mapping[str, str] | None = None,
     covariance: Sequence[Sequence[float]] | FloatArray | None = None,
-    lot_size: float = 1.0,
+    lot_size: float | None = 1.0,
     is_halted: bool = False,
     ts_ns: int = 0,
 ) -> RiskState:
@@ -156,8 +158,8 @@ def build_state(
         raise RiskError(
             f"trades_today is {trades_today} and volume_today {volume_today}; expected 0 and more"
         )
-    if not 0 < lot_size < np.inf:
-        raise RiskError(f"lot_size is {lot_size}; expected a positive number of units")
+    if lot_size is not None and not 0 < lot_size < np.inf:
+        raise RiskError(f"lot_size is {lot_size}; expected a positive number of units, or None")
     for name in sectors or {}:
         if name not in symbols:
             raise RiskError(f"the sector of {name!r} is given, but no price; give both")
@@ -173,7 +175,7 @@ def build_state(
         volume_today=float(volume_today),
         sectors=tuple((sectors or {}).get(name, NO_SECTOR) for name in symbols),
         covariance=_check_covariance(covariance, len(symbols)),
-        lot_size=float(lot_size),
+        lot_size=None if lot_size is None else float(lot_size),
         is_halted=bool(is_halted),
         ts_ns=int(ts_ns),
     )
@@ -235,16 +237,9 @@ def record_fill(
         )
     if quantity == 0:
         return state
-    before = state.units[k]
+    before = float(state.units[k])
     after = before + quantity
-    if after == 0:
-        entry = np.nan
-    elif before * after <= 0:  # opened or turned round
-        entry = price
-    elif abs(after) > abs(before):
-        entry = (before * state.entry_prices[k] + quantity * price) / after
-    else:
-        entry = state.entry_prices[k]
+    entry = average_entry(before, float(state.entry_prices[k]), float(quantity), float(price))
     units, entries = state.units.copy(), state.entry_prices.copy()
     units[k], entries[k] = after, entry
     equity = state.equity + quantity * (state.prices[k] - price) - paid

@@ -1,7 +1,7 @@
 """Limits on position, sector and leverage for whole tables of target weights, for backtests.
 
 Row by row what `risk.check_order` makes of the same orders sent from a flat account in the
-order of the columns: the first column is served first.
+order of the columns: the first column is served first. The arithmetic is that of `risk_kernel`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hftlib.compute import compile_kernel
-from hftlib.portfolio.risk import RiskLimits
+from hftlib.portfolio.risk import RiskLimits, pack_limits
+from hftlib.portfolio.risk_kernel import Bounds, Exposure, find_exposure_room
 from hftlib.portfolio.risk_state import NO_SECTOR, RiskError
 
 FloatArray = npt.NDArray[np.float64]
@@ -75,8 +76,7 @@ def clip_weights(
         )
     used = np.zeros(int(sector_of.max(initial=-1)) + 1)
     clipped = np.empty_like(table)
-    bounds = (float(limits.max_position), float(limits.max_sector), float(limits.max_leverage))
-    _clip(table, sector_of, *bounds, used, clipped)
+    _clip(table, sector_of, pack_limits(limits), used, clipped)
     return clipped.reshape(asked.shape)
 
 
@@ -84,9 +84,7 @@ def clip_weights(
 def _clip(
     weights: FloatArray,
     sector_of: npt.NDArray[np.int64],
-    max_position: float,
-    max_sector: float,
-    max_leverage: float,
+    bounds: Bounds,
     used: FloatArray,
     out: FloatArray,
 ) -> None:
@@ -94,11 +92,12 @@ def _clip(
         gross = 0.0
         used[:] = 0.0
         for k in range(weights.shape[1]):
-            room = min(max_position, max_leverage - gross)
-            if sector_of[k] >= 0:
-                room = min(room, max_sector - used[sector_of[k]])
+            has_sector = sector_of[k] >= 0
+            in_sector = used[sector_of[k]] if has_sector else 0.0
+            exposure = Exposure(0.0, gross, in_sector, has_sector, 0.0, 0.0, 0.0)
+            room, _ = find_exposure_room(bounds, 1.0, exposure, 0.0)
             size = min(abs(weights[row, k]), max(room, 0.0))
             out[row, k] = size if weights[row, k] >= 0 else -size
             gross += size
-            if sector_of[k] >= 0:
+            if has_sector:
                 used[sector_of[k]] += size

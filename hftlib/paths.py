@@ -159,6 +159,26 @@ class Paths:
         """Equity curves of the strategies, summed over symbols."""
         return self.root / "data/results/equity.parquet"
 
+    @property
+    def trades(self) -> Path:
+        """Round trips of every strategy on bars."""
+        return self.root / "data/results/trades.parquet"
+
+    @property
+    def fills(self) -> Path:
+        """Every fill of every strategy on bars."""
+        return self.root / "data/results/fills.parquet"
+
+    @property
+    def orders(self) -> Path:
+        """What limits made of every order of the portfolios."""
+        return self.root / "data/results/orders.parquet"
+
+    @property
+    def walk_forward(self) -> Path:
+        """Equity of the strategies that were trained or chosen anew in every fold."""
+        return self.root / "data/results/walk_forward.parquet"
+
     def metrics(self, name: str) -> Path:
         """Machine-readable results of one stage."""
         return self.root / f"reports/metrics/{name}.json"

@@ -97,6 +97,20 @@ EQUITY = Schema(
     ),
 )
 
+WALK_FORWARD = Schema(
+    "walk_forward",
+    (
+        Column("strategy", "str", "strategy"),
+        Column("scheme", "str", "how training spans begin: anchored, rolling; none for yardsticks"),
+        Column("ts", UTC, "start of the bar whose close marks the equity"),
+        Column(
+            "equity",
+            "float64",
+            "one account over all folds, a multiple of the start; of seeds the mean",
+        ),
+    ),
+)
+
 ROLLOUTS = Schema(
     "rollouts",
     (
@@ -112,6 +126,54 @@ ROLLOUTS = Schema(
     ),
 )
 
+TRADES = Schema(
+    "trades",
+    (
+        Column("strategy", "str", "strategy"),
+        Column("symbol", "str", "instrument"),
+        Column("entry_ts", UTC, "start of the bar at whose open it was entered"),
+        Column("exit_ts", UTC, "start of the bar at whose open it was left; NaT if open"),
+        Column("side", "int64", "1 long, -1 short"),
+        Column("quantity", "float64", "units, positive"),
+        Column("entry_price", "float64", "paid; spread, slippage and impact are in it"),
+        Column("exit_price", "float64", "received; the last close if open"),
+        Column("fees", "float64", "of both ends, currency"),
+        Column("profit", "float64", "after all costs, currency"),
+        Column("return", "float64", "profit over what was paid for the entry"),
+        Column("bars_held", "int64", "bars from entry to exit"),
+        Column("is_open", "bool", "still open at the last close"),
+        Column("member", "int64", "seed or copy of the strategy"),
+    ),
+)
+
+FILLS = Schema(
+    "fills",
+    (
+        Column("strategy", "str", "strategy"),
+        Column("ts", UTC, "start of the bar at whose open it was filled"),
+        Column("symbol", "str", "instrument"),
+        Column("quantity", "float64", "signed units"),
+        Column("price", "float64", "paid"),
+        Column("mid", "float64", "the open"),
+        Column("fee", "float64", "currency"),
+        Column("slippage", "float64", "half the spread and slippage, currency"),
+        Column("impact", "float64", "currency"),
+        Column("member", "int64", "seed or copy of the strategy"),
+    ),
+)
+
+ORDERS = Schema(
+    "orders",
+    (
+        Column("strategy", "str", "method of allocation"),
+        Column("ts", UTC, "bar at whose open it came to the limits"),
+        Column("symbol", "str", "instrument"),
+        Column("action", "str", "accept, shrink, reject or exit"),
+        Column("asked", "float64", "signed units"),
+        Column("allowed", "float64", "signed units"),
+        Column("limit", "str", "field of RiskLimits that bound it; empty if accepted"),
+    ),
+)
 
 WEIGHTS = Schema(
     "weights",

@@ -35,7 +35,8 @@ def choose_rule(
         `chosen`, the candidate; `train_sharpe` and `test_sharpe` of shape (n_candidates,), nan of
         one that did not trade; `train_returns`, `test_returns` of the chosen one, one for each
         row; `targets` of shape (n_tested, n_assets), to be joined and run as one account, so that
-        changing from one rule to another is paid for.
+        changing from one rule to another is paid for. nan among the targets would keep the
+        position of the rule before: spell them out first (`fold_accounts.spell_out`).
 
     Raises
     ------

@@ -5,7 +5,7 @@ import pytest
 from hftlib.agents.baselines import BuyAndHold, DoNothing
 from hftlib.data.panel import BarPanel
 from hftlib.evaluation import backtest
-from hftlib.evaluation.statistics import Estimate, compare_strategies
+from hftlib.evaluation.statistics import Estimate, compare_strategies, format_p
 from hftlib.portfolio import measures
 from tests.conftest import make_panel
 
@@ -156,3 +156,47 @@ def test_members_that_never_trade_are_left_out_of_the_ratio(returns):
     whole = compare({**returns, "other": mixed})["other"]
     assert whole["sharpe"].value == compare(returns)["other"]["sharpe"].value
     assert np.isfinite(whole["sharpe"].low)
+
+
+def test_teams_played_side_by_side_are_those_played_alone(panel, rules):
+    teams = {"idle": [DoNothing()], "hold": [BuyAndHold(), BuyAndHold()]}
+    found = backtest.play_teams(teams, panel, rules)
+    assert {name: len(rollouts) for name, rollouts in found.items()} == {"idle": 1, "hold": 2}
+    for name, policies in teams.items():
+        alone = backtest.play_members(policies, panel, rules)
+        for one, other in zip(found[name], alone, strict=True):
+            np.testing.assert_array_equal(one.equity, other.equity)
+
+
+def test_a_book_over_members_earns_the_mean_of_their_equity(panel, rules):
+    rollouts = backtest.play_members([DoNothing(), BuyAndHold()], panel, rules)
+    both = (1.0 + rollouts[1].total_equity[:, 0]) / 2.0
+    np.testing.assert_allclose(backtest.book_returns(rollouts), both[1:] / both[:-1] - 1.0)
+
+
+def test_averages_are_the_values_of_the_headline(panel, rules):
+    per_year = measures.periods_per_year(panel.common_clock())
+    idle = backtest.average(backtest.play_members([DoNothing()], panel, rules), per_year)
+    assert idle.pop("sharpe") is None
+    assert set(idle.values()) == {0.0}
+    strategies = {"buy_and_hold": backtest.play_members([BuyAndHold()], panel, rules)}
+    settings = {"n_bootstrap": 20, "confidence": 0.9, "seed": 0}
+    clock = panel.common_clock()[rules.window_bars - 1 :]
+    per_year = measures.periods_per_year(clock)
+    summary = backtest.summarise(strategies, panel, **settings)["buy_and_hold"]
+    found = backtest.average(strategies["buy_and_hold"], per_year)
+    assert found["sharpe"] == pytest.approx(summary["sharpe"]["value"])
+    assert found["annual_return"] == pytest.approx(summary["annual_return"]["value"])
+    assert found["max_drawdown"] == summary["max_drawdown"]
+
+
+def test_records_for_json_have_none_for_nan():
+    table = pd.DataFrame({"name": ["a", "b"], "value": [1.0, np.nan]})
+    assert backtest.to_records(table) == [{"name": "a", "value": 1.0}, {"name": "b", "value": None}]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.25, "0.250"), (0.0006, "0.001"), (0.0004, "< 0.001"), (np.nan, "-")]
+)
+def test_a_small_p_value_is_never_shown_as_zero(value, words):
+    assert format_p(value) == words

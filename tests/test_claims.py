@@ -12,7 +12,9 @@ from hftlib.evaluation.claims import (
     interval_p_value,
     judge_claims,
     market_claims,
+    portfolio_claims,
     session_claims,
+    walk_claims,
 )
 from hftlib.evaluation.superiority import correct_p_values
 
@@ -55,6 +57,26 @@ def test_yardsticks_make_no_claim():
         "ppo less buy-and-hold, Sharpe ratio",
         "ensemble rolling less buy-and-hold, Sharpe ratio",
     ]
+
+
+def test_each_scheme_of_a_walk_forward_claims_by_itself():
+    results = {"ppo": {"excess_sharpe": entry(0.5)}, "do_nothing": {"excess_sharpe": entry(0.1)}}
+    yardsticks = {"buy_and_hold": {"excess_sharpe": entry(0.0)}}
+    headline = {"anchored": results, "rolling": results, "none": yardsticks}
+    table = walk_claims(headline, 0.95)
+    assert table["claim"].tolist() == [
+        "walk-forward, anchored, ppo less buy-and-hold, Sharpe ratio",
+        "walk-forward, rolling, ppo less buy-and-hold, Sharpe ratio",
+    ]
+    assert set(table["report"]) == {"45_walk_forward"}
+
+
+def test_allocations_claim_at_month_ends_and_equal_weight_nothing():
+    names = ("equal_weight", "kelly", "kelly, drift")
+    results = {"allocations": {name: {"excess_sharpe": entry(0.5)} for name in names}}
+    table = portfolio_claims(results, 0.95)
+    assert table["claim"].tolist() == ["kelly less equal weight, Sharpe ratio"]
+    assert table["report"].tolist() == ["50_portfolio_risk"]
 
 
 def test_a_strategy_that_never_traded_is_listed_but_not_tested():

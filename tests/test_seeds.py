@@ -10,7 +10,6 @@ from scipy import stats
 from hftlib.evaluation.samples import TooFewError, UndefinedError
 from hftlib.evaluation.seeds import (
     interquartile_mean,
-    optimality_gap,
     performance_profile,
     probability_of_improvement,
     seed_interval,
@@ -34,12 +33,6 @@ def test_one_lucky_seed_moves_the_mean_and_not_the_interquartile_mean():
     assert interquartile_mean(lucky) == interquartile_mean(scores)
 
 
-def test_optimality_gap_by_hand():
-    # shortfalls of .5 0 0 1.5, what is above 1 does not make up for them
-    assert optimality_gap([[0.5, 1.0], [2.0, -0.5]]) == 0.5
-    assert optimality_gap([[0.5, 1.0], [2.0, -0.5]], target=2.0) == 1.25
-
-
 def test_performance_profile_by_hand():
     scores = [[0.0, 1.0], [0.5, 1.0]]
     np.testing.assert_array_equal(performance_profile(scores, [-1, 0, 0.5, 1]), [1, 0.75, 0.5, 0])
@@ -60,7 +53,6 @@ def test_measures_are_those_of_a_slow_walk_by_the_definitions(scores, data):
     middle = pooled[cut : len(pooled) - cut]
     assert interquartile_mean(scores) == pytest.approx(sum(middle) / len(middle))
     assert interquartile_mean(scores) == pytest.approx(stats.trim_mean(scores, 0.25, axis=None))
-    assert optimality_gap(scores) == pytest.approx(sum(1 - min(s, 1) for s in pooled) / len(pooled))
     for level in (-1.0, 0.5):
         shares = [sum(scores[i, j] > level for i in range(n)) / n for j in range(m)]
         assert performance_profile(scores, [level])[0] == pytest.approx(sum(shares) / m)
@@ -119,7 +111,7 @@ def test_unfit_scores_are_refused_by_name():
     with pytest.raises(TooFewError, match="expected a run and a task"):
         interquartile_mean(np.empty((0, 3)))
     with pytest.raises(UndefinedError, match=r"\(1, 0\) .*is nan"):
-        optimality_gap([[1.0], [np.nan]])
+        interquartile_mean([[1.0], [np.nan]])
     with pytest.raises(ValueError, match="one task is a column"):
         interquartile_mean([1.0, 2.0])
     with pytest.raises(ValueError, match="2 tasks and the second 1"):

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hftlib.evaluation import sharpe_tests
 from hftlib.evaluation.samples import ConstantError, TooFewError, UndefinedError
 from hftlib.evaluation.sharpe_tests import (
-    annual_factor,
     deflated_sharpe,
     estimate_sharpe,
     expected_max_sharpe,
@@ -84,15 +83,6 @@ def test_expected_best_of_few_and_of_many_trials():
     drawn = np.random.default_rng(1).standard_normal((20_000, 100)).max(axis=1).mean()
     # Monte Carlo error .003; the approximation is off by some .02 at 100
     assert expected_max_sharpe(100, 1.0) == pytest.approx(drawn, abs=0.04)
-
-
-def test_annual_factors_of_lo():
-    # Lo (2002): monthly returns of autocorrelation -.2, 0, .2 annualise by 4.17, 3.46, 2.88
-    for rho, factor in ((-0.2, 4.17), (0.0, 3.46), (0.2, 2.88)):
-        assert annual_factor(rho ** np.arange(1, 12), 12) == pytest.approx(factor, abs=0.005)
-    assert annual_factor([], 252) == pytest.approx(252**0.5)
-    with pytest.raises(ValueError, match="variance over 12 periods"):
-        annual_factor([-0.9], 12)
 
 
 def test_errors_of_lo_and_mertens():

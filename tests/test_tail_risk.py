@@ -9,6 +9,7 @@ from hftlib.evaluation.tail_risk import (
     judge_tails,
     list_rejections,
     tails_frame,
+    tails_overview,
 )
 from hftlib.portfolio.var_models import VarError, forecast_var
 from hftlib.portfolio.var_tests import kupiec_test
@@ -104,6 +105,23 @@ def test_rejected_p_values_stand_out_and_small_ones_are_bounds():
     assert page.count("&lt; 0.001") + page.count("< 0.001") == 3
     assert "font-weight: bold" in page
     assert "bold" not in format_tails(tails_frame(judge_tails(made(losses))), 0.0).to_html()
+
+
+def test_the_overview_has_models_by_series_and_level():
+    row = {"n_exceptions": 12, "n_expected": 10.0, "Christoffersen": 0.25}
+    other = {"n_exceptions": 40, "n_expected": 10.0, "Christoffersen": 1e-9}
+    judged = pd.DataFrame(
+        [
+            {"series": "B", "model": "normal", "level": 0.95, **other},
+            {"series": "B", "model": "cornish_fisher", "level": 0.95, **row},
+            {"series": "A", "model": "normal", "level": 0.95, **row},
+            {"series": "A", "model": "cornish_fisher", "level": 0.95, **row},
+        ]
+    )
+    table = tails_overview(judged)
+    assert list(table.columns) == ["B, 95%", "A, 95%"]
+    assert list(table.index) == ["normal", "cornish-fisher"]
+    assert table.loc["normal"].tolist() == ["40 of 10, p < 0.001", "12 of 10, p 0.250"]
 
 
 def test_an_unknown_model_is_named(returns):

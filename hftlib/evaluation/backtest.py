@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hftlib.agents.policy import Policy, Rollout, play
@@ -24,6 +25,50 @@ def play_members(
 ) -> list[Rollout]:
     """One rollout a policy, each of `n_copies` copies."""
     return [play(policy, panel, rules, n_copies) for policy in policies]
+
+
+def play_teams(
+    teams: Mapping[str, Sequence[Policy]], panel: BarPanel, rules: TradingRules
+) -> dict[str, list[Rollout]]:
+    """One rollout for every policy of each team, in parallel."""
+    members = [(name, policy) for name, policies in teams.items() for policy in policies]
+    played = map_parallel(
+        partial(play, panel=panel, rules=rules), [policy for _, policy in members], "rollouts"
+    )
+    found: dict[str, list[Rollout]] = {name: [] for name in teams}
+    for (name, _), rollout in zip(members, played, strict=True):
+        found[name].append(rollout)
+    return found
+
+
+def book_returns(rollouts: Sequence[Rollout]) -> npt.NDArray[np.float64]:
+    """Simple returns of capital split over members, copies and symbols, shape (n_bars - 1,)."""
+    curves = np.concatenate([rollout.total_equity for rollout in rollouts], axis=1)
+    returns: npt.NDArray[np.float64] = measures.simple_returns(curves.mean(axis=1))
+    return returns
+
+
+def average(rollouts: Sequence[Rollout], periods_per_year: float) -> dict[str, float | None]:
+    """Means over members and copies: annual_return, sharpe, max_drawdown, turnover_per_year.
+
+    Rates are shares of equity a year; the ratio is None where nobody traded.
+    """
+    curves = np.concatenate([rollout.total_equity for rollout in rollouts], axis=1)
+    returns = measures.simple_returns(curves)
+    ratios = measures.sharpe(returns, periods_per_year)
+    return {
+        "annual_return": float(np.mean(measures.annual_return(returns, periods_per_year))),
+        "sharpe": float(np.nanmean(ratios)) if np.isfinite(ratios).any() else None,
+        "max_drawdown": float(np.mean(measures.max_drawdown(curves))),
+        "turnover_per_year": _per_year(rollouts, "traded", periods_per_year),
+    }
+
+
+def to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON, which has no nan: None in its place."""
+    plain = table.astype(object)
+    records: list[dict[str, Any]] = plain.where(plain.notna(), None).to_dict("records")
+    return records
 
 
 def turnover_per_bar(rollouts: Sequence[Rollout]) -> float:

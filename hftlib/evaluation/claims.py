@@ -44,11 +44,39 @@ def interval_p_value(
 
 
 def backtest_claims(headline: Mapping[str, Any], confidence: float) -> pd.DataFrame:
-    """Sharpe ratio of each learnt strategy less buy-and-hold's; columns `COLUMNS`."""
+    """Sharpe ratio of each strategy less buy-and-hold's; columns `COLUMNS`."""
     names = [name for name in headline if name not in YARDSTICKS]
     claims = [f"{name} less buy-and-hold, Sharpe ratio" for name in names]
     entries = [headline[name]["excess_sharpe"] for name in names]
     return _frame("51_backtest", claims, entries, confidence)
+
+
+def walk_claims(headline: Mapping[str, Any], confidence: float) -> pd.DataFrame:
+    """Sharpe ratio of what was trained or chosen anew less buy-and-hold's; columns `COLUMNS`.
+
+    Parameters
+    ----------
+    headline : mapping of scheme to what `backtest_claims` takes
+    """
+    parts = []
+    for scheme, results in headline.items():
+        part = backtest_claims(results, confidence)
+        if part.empty:  # yardsticks alone
+            continue
+        claim = "walk-forward, " + scheme + ", " + part["claim"]
+        parts.append(part.assign(report="45_walk_forward", claim=claim))
+    return pd.concat(parts, ignore_index=True)
+
+
+def portfolio_claims(results: Mapping[str, Any], confidence: float) -> pd.DataFrame:
+    """Sharpe ratio of each monthly allocation less equal weight's; columns `COLUMNS`."""
+    gaps = {
+        name: row["excess_sharpe"]
+        for name, row in results["allocations"].items()
+        if name != "equal_weight" and not name.endswith(", drift")
+    }
+    claims = [f"{name} less equal weight, Sharpe ratio" for name in gaps]
+    return _frame("50_portfolio_risk", claims, list(gaps.values()), confidence)
 
 
 def market_claims(

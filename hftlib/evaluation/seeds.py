@@ -39,17 +39,6 @@ def interquartile_mean(scores: npt.ArrayLike) -> FloatArray:
     return pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1)
 
 
-def optimality_gap(scores: npt.ArrayLike, target: float = 1.0) -> FloatArray:
-    """Mean shortfall from `target`, shape (..., n_runs, n_tasks) to (...); what is beyond is cut.
-
-    Raises
-    ------
-    TooFewError, UndefinedError
-        If there is no score, or one is not finite.
-    """
-    return (target - np.minimum(_check(scores), target)).mean(axis=(-2, -1))
-
-
 def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> FloatArray:
     """Share of runs that score above each threshold, mean over tasks.
 

@@ -7,11 +7,10 @@ ratios by the periods. Kurtosis is 3 for a normal, never in excess. The
 probabilistic ratios take the returns of one strategy as independent; where they are
 not, `SharpeEstimate.error_lags` says by how much the error grows.
 
-Source: Lo (2002), Financial Analysts Journal 58(4), for the errors and the annual
-ratio under autocorrelation; Mertens (2002), Comments on variance of the IID
-estimator in Lo; Bailey & López de Prado (2012), Journal of Risk 15(2), for the
-probabilistic ratio and the track record; (2014), Journal of Portfolio Management
-40(5), for the deflated one; Newey & West (1987, 1994) for the lags.
+Source: Lo (2002), Financial Analysts Journal 58(4), for the errors; Mertens (2002),
+Comments on variance of the IID estimator in Lo; Bailey & López de Prado (2012), Journal of
+Risk 15(2), for the probabilistic ratio and the track record; (2014), Journal of Portfolio
+Management 40(5), for the deflated one; Newey & West (1987, 1994) for the lags.
 """
 
 from dataclasses import asdict, dataclass
@@ -134,30 +133,6 @@ def sharpe_error(
     With skew and kurtosis it is Mertens's. nan where these cannot be of one law.
     """
     return np.sqrt(_variance(sharpe, skew, kurtosis) / n)
-
-
-def annual_factor(autocorrelations: npt.ArrayLike, n_periods: int) -> float:
-    """Ratio of a Sharpe ratio over `n_periods` periods to that over one (Lo's eta).
-
-    Parameters
-    ----------
-    autocorrelations : array of shape (k,)
-        Of lags 1 to k; later ones count as 0. All 0: the root of `n_periods`.
-
-    Raises
-    ------
-    ValueError
-        If the autocorrelations make the variance over `n_periods` negative, or are not finite.
-    """
-    found = np.asarray(autocorrelations, dtype=np.float64)[: n_periods - 1]
-    lags = np.arange(1, len(found) + 1)
-    variance = n_periods + 2.0 * float((n_periods - lags) @ found)
-    if not variance > 0:
-        raise ValueError(
-            f"the variance over {n_periods} periods is {variance:.3g} times that over one; "
-            "autocorrelations of one series give more than 0"
-        )
-    return n_periods / float(np.sqrt(variance))
 
 
 def probabilistic_sharpe(

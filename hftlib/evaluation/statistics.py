@@ -41,6 +41,13 @@ def block_length(returns: npt.NDArray[np.float64]) -> int:
     return max(1, round(best)) if np.isfinite(best) else 1
 
 
+def format_p(value: float) -> str:
+    """A p-value for a reader: three digits, "< 0.001" below them, "-" for nan."""
+    if np.isnan(value):
+        return "-"
+    return "< 0.001" if value < 5e-4 else f"{value:.3f}"
+
+
 def compare_strategies(
     returns: Mapping[str, npt.NDArray[np.float64]],
     *,

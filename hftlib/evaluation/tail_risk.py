@@ -17,6 +17,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from hftlib.compute import map_parallel
+from hftlib.evaluation.statistics import format_p
 from hftlib.portfolio.var_models import forecast_var
 from hftlib.portfolio.var_tests import backtest_var, find_exceptions
 from hftlib.schema import RISK, validate
@@ -108,14 +109,30 @@ def tails_frame(judged: pd.DataFrame) -> pd.DataFrame:
 
 def format_tails(table: pd.DataFrame, significance: float) -> Styler:
     """`tails_frame` for a page, p-values below `significance` in bold."""
-
-    def p_value(value: float) -> str:
-        return "< 0.001" if value < 1e-3 else f"{value:.3f}"
-
     tests = [*TESTS.values()]
     numbers = {"expected": "{:.1f}", "shortfall ratio": "{:.2f}"}
-    style = table.style.format({**dict.fromkeys(tests, p_value), **numbers}, na_rep="-")
+    style = table.style.format({**dict.fromkeys(tests, format_p), **numbers}, na_rep="-")
     return style.map(lambda p: MARKED if p < significance else "", subset=tests)
+
+
+def tails_overview(judged: pd.DataFrame) -> pd.DataFrame:
+    """Models by series and level: losses beyond, those expected, p-value of `Christoffersen`.
+
+    Parameters
+    ----------
+    judged : frame
+        `judge_tails` with its index as columns.
+    """
+    cells = judged.assign(
+        model=judged["model"].str.replace("_", "-"),
+        where=judged["series"] + ", " + judged["level"].map("{:.0%}".format),
+        cell=[
+            f"{row.n_exceptions:.0f} of {row.n_expected:.0f}, p {format_p(row.Christoffersen)}"
+            for row in judged.itertuples()
+        ],
+    )
+    table = cells.pivot(index="model", columns="where", values="cell")
+    return table.loc[cells["model"].unique(), cells["where"].unique()].rename_axis(columns=None)
 
 
 def list_rejections(judged: pd.DataFrame, significance: float) -> pd.DataFrame:

@@ -24,6 +24,8 @@ COLOURS = {
     "sac": "#CC79A7",
     "td3": "#56B4E9",
     "ensemble": "#009E73",
+    "chosen_rule": "#E69F00",
+    "walk_forward": "#0072B2",
     "buy_and_hold": "#D55E00",
     "random": "#999999",
     "do_nothing": "#000000",
@@ -57,6 +59,9 @@ _HOUSE = go.layout.Template(
         margin={"l": 64, "r": 24, "t": 48, "b": 48},
         title={"x": 0, "xref": "paper", "font": {"size": 15}},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+        modebar={
+            "remove": ["zoomin", "zoomout", "autoscale", "select", "lasso", "sendDataToCloud"]
+        },
         xaxis={"gridcolor": "#eef1f5", "linecolor": "#c4ccd6", "zeroline": False},
         yaxis={"gridcolor": "#eef1f5", "linecolor": "#c4ccd6", "zerolinecolor": "#c4ccd6"},
         height=420,
@@ -297,32 +302,6 @@ def sweep_figure(sweep: pd.DataFrame, references: Mapping[str, float]) -> go.Fig
         )
     figure.update_xaxes(title="fee, bp of traded notional")
     figure.update_yaxes(title="return a year, %")
-    return figure
-
-
-def interval_figure(
-    summary: Mapping[str, Mapping[str, Mapping[str, float]]], key: str
-) -> go.Figure:
-    """One measure of every strategy with its interval, as points with bars."""
-    figure = go.Figure()
-    for name, row in summary.items():
-        entry = row[key]
-        if entry["value"] is None:
-            continue
-        figure.add_scatter(
-            x=[entry["value"]],
-            y=[name.replace("_", " ")],
-            mode="markers",
-            marker={"size": 11, "color": colour_of(name)},
-            error_x={
-                "array": [entry["high"] - entry["value"]],
-                "arrayminus": [entry["value"] - entry["low"]],
-                "symmetric": False,
-            },
-            showlegend=False,
-        )
-    figure.add_vline(x=0, line={"color": "#5b6876", "dash": "dot"})
-    figure.update_layout(height=100 + 22 * len(summary), margin={"l": 150})
     return figure
 
 

@@ -1,16 +1,18 @@
 """Self-contained HTML: reports of executed notebooks, and the index page.
 
 A page carries its style, its pictures and one plotly.js; a content-security
-policy forbids any remote load. Nothing in it depends on the time of the run,
-so the same code, parameters and data give the same bytes.
+policy forbids any remote load. Nothing that is added here depends on the time of the run, so
+that the same notebook, executed, gives the same bytes.
 """
 
 import html
 import itertools
 import json
+import platform
 import re
 from collections.abc import Mapping
 from functools import reduce
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +75,19 @@ def write_index(
     figures: Mapping[str, tuple[Any, str]],
     root: Path,
 ) -> None:
-    """The supervisor's door: abstract, main tables and figures, links to every report.
+    """The supervisor's door: abstract, how to read it, the reports, tables, figures, provenance.
 
     Parameters
     ----------
     abstract : str
         Paragraphs as HTML.
     tables : mapping of heading to frame
+        The first stands above the list of reports, the others below it.
     figures : mapping of name to (Plotly figure, caption)
     """
-    shown = "".join(
-        f"<h2>{html.escape(heading)}</h2>{frame.to_html(border=0)}"
+    first, *others = (
+        f"<section id='{_anchor(heading)}'><h2>{html.escape(heading)}</h2>"
+        f"{frame.to_html(border=0)}</section>"
         for heading, frame in tables.items()
     )
     drawn = "".join(
@@ -95,13 +99,45 @@ def write_index(
         f"<td>{html.escape(question)}</td></tr>"
         for page, question in list_reports(root)
     )
+    top, *rest = tables
+    headings = ["How to read it", top, "Reports", *rest, "Figures", "Provenance"]
+    links = " · ".join(f'<a href="#{_anchor(name)}">{html.escape(name)}</a>' for name in headings)
     body = (
-        f"<h1>{html.escape(title)}</h1>{abstract}{shown}{drawn}"
-        f"<h2>Reports</h2><table class='text_cell_render'>{rows}</table>"
-        "<p>Each report is one executed notebook: open its <em>code</em> lines to see how a number "
-        "came about, and its last section for the code revision, parameters and data hashes.</p>"
+        f"<h1>{html.escape(title)}</h1><nav>{links}</nav>{abstract}"
+        f"{(TEMPLATES / 'report/reading.html').read_text()}{first}"
+        f"<section id='reports'><h2>Reports</h2><table class='text_cell_render'>{rows}</table>"
+        f"</section>{''.join(others)}<section id='figures'><h2>Figures</h2>{drawn}</section>"
+        f"{_whole_provenance(root)}"
     )
     write_page(page, title, body)
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"\W+", "-", heading.lower()).strip("-")
+
+
+def _whole_provenance(root: Path) -> str:
+    """What all reports were made from: code revision, parameters, versions of the libraries."""
+    rows = {
+        "code": revision(root, ["hftlib", "notebooks", "dvc.yaml"]),
+        "params.yaml": hash_path(root / "params.yaml"),
+        "requirements.lock": hash_path(root / "requirements.lock"),
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+    }
+    rows |= {name: metadata.version(name) for name in ("numpy", "pandas", "torch", "dvc")}
+    table = "".join(
+        f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>"
+        for key, value in rows.items()
+    )
+    note = (
+        "When this page was made: last commit that touched code, notebooks or stages; MD5 of "
+        "files. Each report ends with the hashes of what it read; <code>dvc.lock</code> has those "
+        "of all."
+    )
+    return (
+        "<section id='provenance' class='provenance'><h2>Provenance</h2>"
+        f"<p>{note}</p><table>{table}</table></section>"
+    )
 
 
 def list_reports(root: Path) -> list[tuple[Path, str]]:

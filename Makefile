@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_MARL := .venv-peers-marl
+PEERS_BACKTEST := .venv-peers-backtest
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # hftlib.compute.DETERMINISTIC_ENVIRONMENT, for JupyterLab; a test compares the two.
@@ -13,9 +14,9 @@ export PYTHONHASHSEED := 0
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
-export MKL_CBWR := COMPATIBLE
-export ATEN_CPU_CAPABILITY := default
-export ONEDNN_MAX_CPU_ISA := SSE41
+export MKL_CBWR := AVX2
+export ATEN_CPU_CAPABILITY := avx2
+export ONEDNN_MAX_CPU_ISA := AVX2
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
@@ -30,6 +31,8 @@ setup: $(STAMP) ## create .venv with the locked dependencies (the others do it w
 $(STAMP): requirements.lock pyproject.toml
 	@echo "setup: installing the locked dependencies into $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@[ "$$(uname -m)" != x86_64 ] || [ ! -r /proc/cpuinfo ] || grep -qm1 avx2 /proc/cpuinfo || \
+	  { echo "setup: this processor has no AVX2, which the code path of the numerical libraries needs"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@torch=$$(sed -n 's/^torch==//p' requirements.lock); \
 	  $(BIN)/python -c "import importlib.metadata as m, sys; sys.exit(m.version('torch').split('+')[0] != '$$torch')" 2>/dev/null \
@@ -47,7 +50,7 @@ $(STAMP): requirements.lock pyproject.toml
 # Without .git, DVC must be told that there is no source control.
 .PHONY: scm
 scm:
-	@if [ -e .git ]; then sed -i '/no_scm/d' .dvc/config.local; \
+	@if [ -e .git ]; then [ ! -f .dvc/config.local ] || sed -i '/no_scm/d' .dvc/config.local; \
 	  elif ! grep -qs no_scm .dvc/config.local; then dvc config --local core.no_scm true; fi
 
 lab: $(STAMP) ## open JupyterLab
@@ -55,7 +58,7 @@ lab: $(STAMP) ## open JupyterLab
 
 repro: $(STAMP) scm ## rebuild data, models and reports that are out of date
 	@python -m hftlib.config
-	@dvc repro
+	@python -m hftlib.pipeline
 	@echo; cat reports/tables/headline.txt
 	@echo; echo "Reports: $(CURDIR)/reports/index.html"
 
@@ -88,6 +91,10 @@ bench: $(STAMP) ## measure speed against peers, write reports/benchmarks.json
 	  { $$pip "torch==$$torch+cpu" 2>/dev/null || $$pip "torch==$$torch"; } && \
 	  $$pip --no-deps -r benchmarks/peers_marl.txt || echo "bench: BenchMARL could not be installed"
 	@python -m benchmarks.marl --peers $(PEERS_MARL)/bin/python
+	@test -x $(PEERS_BACKTEST)/bin/python || $(PYTHON) -m venv $(PEERS_BACKTEST)
+	@$(PEERS_BACKTEST)/bin/pip install -q -r benchmarks/peers_backtest.txt || echo "bench: peers of the backtest could not be installed"
+	@python -m benchmarks.peer_backtest --peers $(PEERS_BACKTEST)/bin/python
+	@python -m benchmarks.measures --peers $(PEERS_BACKTEST)/bin/python
 
 reports: repro ## bring the reports up to date and pack them into reports.zip to hand over
 	@cd reports && python -m zipfile -c ../reports.zip *.html tables $$(test -d figures && echo figures)
@@ -105,6 +112,6 @@ mlflow: $(STAMP) ## show tracked runs and models at http://127.0.0.1:5000
 clean: ## remove all that was built: .venv, data, models, reports, DVC's cache, git hooks
 	-@if [ -x $(BIN)/pre-commit ] && [ -e .git ]; then $(BIN)/pre-commit uninstall >/dev/null; \
 	  git config --unset filter.notebook.clean; fi
-	rm -rf $(VENV) $(PEERS) $(PEERS_MARL) .cache .dvc/cache .dvc/tmp data/market data/features data/datasets \
+	rm -rf $(VENV) $(PEERS) $(PEERS_MARL) $(PEERS_BACKTEST) .cache .dvc/cache .dvc/tmp data/market data/features data/datasets \
 	  data/models data/results reports/source reports/failed reports/figures reports/*.html reports.zip \
 	  hftlib.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

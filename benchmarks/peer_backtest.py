@@ -1,7 +1,7 @@
 """The same strategies in `backtesting`, `vectorbt` and here, to the cent.
 
 A person runs `python -m benchmarks.peer_backtest --peers PYTHON`, PYTHON having
-`backtesting` 0.6.6 and `vectorbt` 1.2.0, which need pins of their own. Bars are the
+`backtesting` 0.6.6 and `vectorbt` 1.2.0 (`benchmarks/peers_backtest.txt`). Bars are the
 daily open and close of the S&P 500 that `arch` carries. The table shows final
 equities and statistics of closed trades; `tests/test_engine.py` keeps them.
 

@@ -389,6 +389,9 @@ class Backtest(Section):
     fee_sweep_bps: Annotated[
         tuple[Annotated[Number, Field(ge=0, lt=10_000)], ...], Field(min_length=2), Distinct
     ] = Field(description="fees of the cost sweep, bp of traded notional")
+    capacity_impact_bps: Annotated[Number, Field(gt=0, lt=10_000)] = Field(
+        description="adverse move assumed for an order of a whole day's volume, bp of mid"
+    )
 
 
 class Figures(Section):

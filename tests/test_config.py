@@ -54,6 +54,19 @@ def test_risk_limits_take_every_field_of_their_section():
     assert RiskLimits(**section).max_position == section["max_position"]
 
 
+def test_one_switch_puts_the_risk_limits_into_the_trading_rules(tmp_path):
+    off, on = (
+        load(write(tmp_path, trading__uses_risk_limits=value, risk_limits__max_position=0.07))
+        for value in (False, True)
+    )
+    assert TradingRules.from_values(**off.trading_rules).risk is None
+    limits = TradingRules.from_values(**on.trading_rules).risk
+    assert limits == RiskLimits(**on.risk_limits.model_dump())
+    assert limits.max_position == 0.07
+    with pytest.raises(ParamsError, match="uses_risk_limits = 1"):
+        load(write(tmp_path, trading__uses_risk_limits=1))
+
+
 def test_an_unknown_key_is_named_with_the_closest_known_one(tmp_path):
     file = write(tmp_path, trading__windw_bars=3)
     with pytest.raises(ParamsError) as error:

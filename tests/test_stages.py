@@ -30,7 +30,14 @@ UNTRACKED = {
 }
 MATRIX = "${item.algo}"
 # what the property `Params.trading_rules` reads
-TRADING_RULES = {"costs", "trading", "trading_limits", "trading_financing", "trading_reward"}
+TRADING_RULES = {
+    "costs",
+    "trading",
+    "trading_limits",
+    "trading_financing",
+    "trading_reward",
+    "risk_limits",
+}
 NO_DATA = ("root", "scratch", "tracking")  # the last is a record, which no stage reads
 
 
@@ -236,6 +243,6 @@ def test_outputs_persist_so_that_a_failure_leaves_the_earlier_ones(name):
 @pytest.mark.parametrize("name", RUNS)
 def test_each_params_section_belongs_to_a_notebook_or_is_shared(name):
     shared = {"base", "compute", "ppo", "sac", "td3", "mappo", "maddpg", *TRADING_RULES}
-    shared |= {"risk_limits", "market", "market_risk", "market_reward"}
+    shared |= {"market", "market_risk", "market_reward"}
     shared |= {"maker", "executor", "taker"}
     assert set(Params.model_fields) == shared | {stage for stage in RUNS if stage != "source"}

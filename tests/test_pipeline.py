@@ -402,7 +402,7 @@ def test_a_signal_that_it_was_told_to_ignore_is_ignored_and_another_ends_all(pro
 
 def test_an_interrupt_before_the_first_stage_leaves_no_traceback_and_starts_none(project):
     with started(project) as process:
-        wait_until(lambda: handles(process.pid, signal.SIGHUP))  # the last to be set
+        wait_until(lambda: handles(process.pid, signal.SIGTERM))  # set after that of SIGINT
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -144,7 +144,13 @@ class Design:
 
 
 class LearntPolicy:
-    """The policy of trained weights without exploration: PPO's mode or mean, SAC's, TD3's actor."""
+    """The policy of trained weights without exploration: PPO's mode or mean, SAC's, TD3's actor.
+
+    Attributes
+    ----------
+    design : Design
+    network : from observations to logits (discrete), the mean (PPO) or the action in [-1, 1]
+    """
 
     def __init__(self, weights: Mapping[str, npt.NDArray[np.float32]], design: Design) -> None:
         self.design = design
@@ -162,7 +168,7 @@ class LearntPolicy:
                 f"the weights do not fit their design {design.to_json()}: {error}; "
                 "save both of one training with save_policy()"
             ) from error
-        self._network = _take_actor(policy).requires_grad_(False).eval()
+        self.network = _take_actor(policy).requires_grad_(False).eval()
         space = design.action_space
         if isinstance(space, spaces.Box):
             self._low, self._half_range = space.low, (space.high - space.low) / 2
@@ -184,7 +190,7 @@ class LearntPolicy:
                 "that the policy was trained on"
             )
         with torch.inference_mode():
-            outputs = self._network(torch.as_tensor(observations)).numpy()
+            outputs = self.network(torch.as_tensor(observations)).numpy()
         if design.action_kind == "Discrete":
             choices: npt.NDArray[np.int64] = outputs.argmax(axis=1)
             return choices

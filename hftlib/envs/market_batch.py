@@ -265,6 +265,13 @@ class MarketVecEnv:
             "is_alive": desk.is_alive.copy(),
         }
 
+    def resting(self) -> npt.NDArray[np.int64]:
+        """Orders of the agents in the books, shape (n_envs, n_agents, 2, 2): side; price, lots.
+
+        As the agents saw them last; 0 where there is none.
+        """
+        return self._desk.resting.copy()
+
     def share(self, task: Task) -> None:
         """Run `task(thread, part, books)` on views of the books, part by part: for checks."""
         self._books.share(task)

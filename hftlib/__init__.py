@@ -9,4 +9,8 @@ a file imports only from its own layer or from layers to the left.
 `core` is the top-level files beside this one.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it when it is imported

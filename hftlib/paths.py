@@ -135,6 +135,16 @@ class Paths:
         return self.root / f"data/models/{algo}"
 
     @property
+    def exported(self) -> Path:
+        """Folder: this run's policies as artefacts that can be served."""
+        return self.root / "data/models/exported"
+
+    @property
+    def served(self) -> Path:
+        """Folder: every registered model, and which one is the champion. No stage writes it."""
+        return self.root / "data/served"
+
+    @property
     def forecasts(self) -> Path:
         """Forecasts of every bar, out of fold."""
         return self.root / "data/results/forecasts.parquet"
@@ -178,6 +188,11 @@ class Paths:
     def walk_forward(self) -> Path:
         """Equity of the strategies that were trained or chosen anew in every fold."""
         return self.root / "data/results/walk_forward.parquet"
+
+    @property
+    def paper(self) -> Path:
+        """Decisions of the served model in every replay."""
+        return self.root / "data/results/paper.parquet"
 
     def metrics(self, name: str) -> Path:
         """Machine-readable results of one stage."""

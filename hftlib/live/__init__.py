@@ -1,0 +1,1 @@
+"""The served policy: artefacts, service, paper trading."""

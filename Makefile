@@ -20,7 +20,7 @@ export ONEDNN_MAX_CPU_ISA := AVX2
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab repro smoke test lint format lock bench reports serve mlflow clean
+.PHONY: help setup lab repro smoke test lint format lock bench reports show serve retrain mlflow clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,8 +100,19 @@ reports: repro ## bring the reports up to date and pack them into reports.zip to
 	@cd reports && python -m zipfile -c ../reports.zip *.html tables $$(test -d figures && echo figures)
 	@echo "Packed: $(CURDIR)/reports.zip"
 
-serve: $(STAMP) ## show the reports at http://127.0.0.1:8000
+show: $(STAMP) ## show the reports at http://127.0.0.1:8000
 	@python -m http.server --bind 127.0.0.1 --directory reports $${PORT:-8000}
+
+serve: $(STAMP) ## serve the champion with dashboard and paper trading at http://127.0.0.1:8000
+	@mkdir -p .cache; export HFTLIB_PAPER="$${HFTLIB_PAPER-recorded}"; \
+	  if [ -z "$$HFTLIB_TOKEN$$HFTLIB_TOKEN_FILE" ]; then \
+	    HFTLIB_TOKEN=$$(python -c 'import secrets; print(secrets.token_urlsafe(24))'); export HFTLIB_TOKEN; \
+	    echo "Token of this run: $$HFTLIB_TOKEN"; fi; \
+	  echo "Dashboard and API: http://127.0.0.1:$${PORT:-8000}/  Log: .cache/service.log  (Ctrl-C ends it)"; \
+	  python -m hftlib.live.service 2>.cache/service.log || { tail -n 3 .cache/service.log; exit 1; }
+
+retrain: $(STAMP) scm ## judge a newly trained model against the one that is served
+	@python -m hftlib.live.retrain
 
 mlflow: $(STAMP) ## show tracked runs and models at http://127.0.0.1:5000
 	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
@@ -109,7 +120,7 @@ mlflow: $(STAMP) ## show tracked runs and models at http://127.0.0.1:5000
 	  --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" \
 	  --default-artifact-root "$(CURDIR)/mlruns/artefacts"
 
-clean: ## remove all that was built: .venv, data, models, reports, DVC's cache, git hooks
+clean: ## remove what was built, but no served models and no mlruns: .venv, data, reports, DVC's cache, git hooks
 	-@if [ -x $(BIN)/pre-commit ] && [ -e .git ]; then $(BIN)/pre-commit uninstall >/dev/null; \
 	  git config --unset filter.notebook.clean; fi
 	rm -rf $(VENV) $(PEERS) $(PEERS_MARL) $(PEERS_BACKTEST) .cache .dvc/cache .dvc/tmp data/market data/features data/datasets \

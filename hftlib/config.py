@@ -18,6 +18,7 @@ from pydantic import ValidationError, model_validator
 from hftlib.backends import use_backend
 from hftlib.evaluation_sections import Statistics, WalkForward
 from hftlib.forecast_sections import Forecaster
+from hftlib.live_sections import PaperTrading
 from hftlib.market_sections import (
     MADDPG,
     MAPPO,
@@ -99,6 +100,7 @@ class Params(Section):
     portfolio_risk: PortfolioRisk
     backtest: Backtest
     statistics: Statistics
+    paper_trading: PaperTrading
     figures: Figures
 
     @model_validator(mode="after")

@@ -125,6 +125,13 @@ TINY = {
         "var_refit_bars": 1_000,
         "n_bootstrap": 20,
     },
+    "paper_trading": {
+        "n_bars": 30,
+        "book_snapshots": 20,
+        "drift_bars": 30,
+        "n_permutations": 99,
+        "n_control_samples": 20,
+    },
     "mappo": {**TINY_BUDGET, "n_steps": 20, "n_epochs": 1},
     "maddpg": {**TINY_BUDGET, "n_warmup_steps": 40, "batch_size": 16},
     "backtest": {"n_random": 5, "n_bootstrap": 20, "fee_sweep_bps": [0, 10]},

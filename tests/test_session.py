@@ -358,7 +358,7 @@ class Wall:
     def now_ns(self):
         return self._now_ns
 
-    def wait_until(self, ts_ns):
+    def wait_until(self, ts_ns, is_woken=None):
         if ts_ns > self._end_ns:
             raise EOFError("the test is over")
         self._now_ns = max(self._now_ns, ts_ns)

@@ -202,6 +202,15 @@ class Desk:
             return np.zeros((n, n))  # then nothing is opened, and closing needs none
         return self.covariance
 
+    def booked_ns(self) -> int:
+        """Time of the newest event, booked or told by a venue, 0 without one; as `collect`."""
+        told = [
+            event.ts_ns
+            for broker in self.brokers.values()
+            for event in broker.events(self.store.get(f"events of {broker.name}", 0))
+        ]
+        return max([self.breaker.clock_ns, *told])
+
     def collect(self, now_ns: int) -> None:
         """Book what the venues tell.
 

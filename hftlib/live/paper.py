@@ -97,8 +97,10 @@ class PaperEngine:
         self.has_traded = False
         self.on_moment: Callable[[Moment], None] = lambda moment: None
         self.on_change: Callable[[bool], None] = lambda at_once: None
-        self._now_ns = self._data_ns = max(self.cursor_ns, 0 if now_ns is None else now_ns)
+        self._now_ns = self._data_ns = max(self.cursor_ns, now_ns or 0)
         try:
+            # the moment after the cursor may have been begun
+            self._now_ns = self._data_ns = max(self._now_ns, self.desk.booked_ns())
             reconcile(self.desk, self._now_ns)
             if self.halted:
                 self.desk.cancel_all(self._now_ns)

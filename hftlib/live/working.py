@@ -68,6 +68,8 @@ def work_parents(desk: Desk, cursor_ns: int, now_ns: int) -> None:
             done, waiting = store.progress(parent.parent_id)
         due = parent.due(cursor_ns) - done - waiting
         if due * parent.quantity <= 0:
+            if rests:  # looked at: a restart in the next moment must not move it by that one's book
+                store.set_parent(parent.parent_id, worked_ns=cursor_ns)
             continue
         children = _route(desk, parent.symbol, due, rests=rests)
         with store.transaction():

@@ -267,8 +267,11 @@ class FakeDesk:
         about = {"is_drift": True, "level": 0.05, "mmd_p": 0.21, "n_current": 200}
         return {**about, "columns": columns, "ts_ns": self.ts_ns - 10 * BAR_NS}
 
-    def halt(self, reason):
+    def halt(self, reason, flatten=False):
         self.halted = reason
+
+    def resume(self, who):
+        self.halted = ""
 
 
 def make_store():

@@ -118,6 +118,7 @@ def test_predictions_come_over_the_stream_and_are_asked_for_at_the_start(service
     expect(row).to_contain_text(re.compile(r"▲ \+\d+\.\d %"))
     expect(row).to_contain_text("75 %")  # confidence: 1 - .25 / 1
     expect(page.locator("#glance-wants li")).to_have_count(5)
+    page.wait_for_timeout(1500)  # at most one drawing a second
     shown = row.inner_text()
     page.reload()
     expect(page.locator("#glance-wants li")).to_have_count(5)

@@ -246,7 +246,7 @@ def test_hashes_in_the_reports_are_those_of_dvc(tree):
 def test_the_index_links_every_report_and_all_exist(tree):
     folder, _ = tree
     links = re.findall(r'<td><a href="([^"]+)"', (folder / "reports/index.html").read_text())
-    assert len(links) == 19
+    assert len(links) == 21
     for link in links:
         assert (folder / "reports" / link).is_file()
 

@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from hftlib.live.predictor import ArtefactStore
+from hftlib.live.artefact_store import ArtefactStore
 from hftlib.live.service import create_app, make_server
 from hftlib.live.settings import ServiceSettings
 from tests.live_cases import TOKEN

@@ -14,11 +14,11 @@ from hftlib.envs.roles import MarketError, Taker
 from hftlib.envs.rules import terms_of
 from hftlib.live import models
 from hftlib.live.artefact import ArtefactError, load_artefact
+from hftlib.live.artefact_store import ArtefactStore
 from hftlib.live.book_artefact import load_book_artefact, load_either
 from hftlib.live.book_export import read_teams
 from hftlib.live.book_parity import compare_actions, compare_observations
 from hftlib.live.book_predictor import BOOK, OWN, STATE, BookPredictor
-from hftlib.live.predictor import ArtefactStore
 from hftlib.live.symbol_state import ObservationError
 from tests.book_agent_cases import NAME, ROLE, SCENE, SYMBOL, export, make_case, make_teams
 

@@ -9,9 +9,9 @@ import pytest
 
 from hftlib.config import load
 from hftlib.envs import TradingRules
+from hftlib.live.artefact_store import ArtefactStore
 from hftlib.live.backtest_job import answer, run_backtest
 from hftlib.live.client import ServiceClient, serve_process
-from hftlib.live.predictor import ArtefactStore
 from hftlib.live.protocols import Bar
 from hftlib.paths import read_json, write_json
 from tests.conftest import ROOT

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hftlib.live import answers
-from hftlib.live.predictor import ArtefactStore
+from hftlib.live.artefact_store import ArtefactStore
 from tests.book_agent_cases import NAME, SYMBOL, make_case
 from tests.live_cases import AUTH, NOW_NS, FakePredictor, FakeStore, with_client
 

@@ -8,7 +8,7 @@ from hftlib.data.feeds import recording_frames
 from hftlib.evaluation.engine import run_backtest
 from hftlib.evaluation.prices import Prices
 from hftlib.live.clock import AcceleratedClock
-from hftlib.live.feeds import Recording, read_books, run_paper
+from hftlib.live.feeds import Recording, read_quotes, run_paper
 from hftlib.live.store import read_table
 from hftlib.live.target_orders import SizingRules
 from hftlib.market.presets import record_abides
@@ -89,7 +89,7 @@ def test_a_simulated_book_is_traded_level_by_level(tmp_path):
         iter(record_abides([date(2024, 1, 2)], [5], minutes=2, snapshot_ms=1000, levels=5))
     )
     table, _ = recording_frames(recording, symbol="AAA", source="abides", session="2024-01-02")
-    moments = read_books(table, levels=5, tick_size=0.01, lot_size=1.0)
+    moments = read_quotes(table, levels=5, tick_size=0.01, lot_size=1.0)
     rules = replace(FINE, tick_size=0.01, lot_size=1.0, latency_ns=10**6)
     venues = {"half": replace(rules, share=0.5), "rest": replace(rules, share=0.5)}
     targets = np.where(np.arange(len(moments)) % 10 < 5, 40.0, -40.0)[:, None]

@@ -51,7 +51,7 @@ def run_bars(engine, n_bars=N_BARS):
 @pytest.fixture
 def traded(tmp_path):
     engine = opened(tmp_path)
-    monitor = PaperMonitor(engine, session={"name": "test", "speed": float("inf")})
+    monitor = PaperMonitor(engine)
     run_bars(engine)
     yield engine, monitor
     close_engine(engine)
@@ -66,10 +66,9 @@ def check_balance(shown):
 
 def test_a_snapshot_has_the_fields_that_are_agreed(traded):
     engine, monitor = traded
-    monitor.halt("kill switch")
+    engine.ask_halt("kill switch")
     engine.beat(engine.cursor_ns)
     shown = json.loads(json.dumps(monitor.snapshot(), allow_nan=False))
-    assert shown["session"] == {"name": "test", "speed": None}
     assert shown["drift"] is None and shown["model"] is None
     assert shown["ts_ns"] == engine.cursor_ns and shown["breaker"]["phase"] == "closed"
     for name, columns in ROWS.items():
@@ -183,7 +182,7 @@ def test_another_thread_sees_only_whole_states(tmp_path):
 
 def test_a_halt_is_shown_when_it_is_asked_for_and_when_it_ended(traded):
     engine, monitor = traded
-    monitor.halt("kill switch")
+    engine.ask_halt("kill switch")
     assert monitor.snapshot()["halted"] == "kill switch" and engine.halted == ""
     engine.beat(engine.cursor_ns)
     assert monitor.snapshot()["halted"] == engine.halted == "kill switch"

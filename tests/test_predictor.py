@@ -13,7 +13,8 @@ from hftlib.features.advice import KNOWN
 from hftlib.features.indicators import find_features
 from hftlib.features.scaling import RobustScaler
 from hftlib.live.artefact import Artefact, ArtefactError, write_artefact
-from hftlib.live.predictor import ArtefactStore, Predictor
+from hftlib.live.artefact_store import ArtefactStore
+from hftlib.live.predictor import Predictor
 from hftlib.live.protocols import Bar, ModelError
 from hftlib.live.symbol_state import ObservationError
 from tests.conftest import ROOT

@@ -3,16 +3,11 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hftlib.portfolio import measures
 from hftlib.portfolio.risk_measures import (
     BenchmarkError,
     beta,
     herfindahl,
-    historical_contributions,
-    information_ratio,
     normal_contributions,
     summarise_correlations,
     tracking_error,
@@ -46,12 +41,6 @@ def test_tracking_error_is_the_volatility_of_the_difference():
     assert tracking_error(MARKET + 0.001, MARKET, 252) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_information_ratio_is_the_sharpe_ratio_of_the_difference():
-    found = information_ratio(MARKET + NOISE, MARKET, 12)
-    assert found == pytest.approx(NOISE.mean() / NOISE.std() * 12**0.5)
-    assert np.isnan(information_ratio(MARKET, MARKET, 12))
-
-
 @pytest.mark.parametrize(
     "benchmark", [MARKET.iloc[1:], MARKET.shift(1, freq="D"), MARKET.iloc[::-1], MARKET.iloc[:0]]
 )
@@ -59,7 +48,6 @@ def test_a_benchmark_of_other_dates_is_refused(benchmark):
     for call in (
         lambda: beta(MARKET, benchmark),
         lambda: tracking_error(MARKET, benchmark, 252),
-        lambda: information_ratio(MARKET, benchmark, 252),
     ):
         with pytest.raises(BenchmarkError, match="select the ones that both have"):
             call()
@@ -69,9 +57,8 @@ def test_peers_find_the_same():
     i = np.arange(250)
     market = pd.Series(0.01 * np.sin(i * i * 0.7) + 0.0004)
     mine = 0.6 * market + 0.006 * np.cos(i**1.5 * 1.3)
-    # empyrical-reloaded and quantstats: beta, information_ratio, value_at_risk (normal)
+    # empyrical-reloaded and quantstats: beta, value_at_risk (normal)
     assert beta(mine, market) == pytest.approx(0.6484176948811566, rel=1e-12)
-    assert information_ratio(mine, market, 1) == pytest.approx(-0.114094181863972, rel=1e-12)
     loss, _ = normal_tail(mine.to_numpy()[:, None], 0.95)
     assert loss[0] == pytest.approx(0.010169700975189126, rel=1e-12)
 
@@ -118,23 +105,12 @@ def test_normal_components_sum_to_the_value_at_risk_and_marginals_are_its_slope(
         assert table.loc[asset, "marginal"] == pytest.approx(slope, rel=1e-6)
 
 
-@given(st.lists(st.floats(-1, 1), min_size=3, max_size=3), st.sampled_from([0.9, 0.975, 0.99]))
-def test_historical_components_sum_to_the_expected_shortfall(weights, level):
-    held = pd.Series(weights, index=WEIGHTS.index)
-    table = historical_contributions(held, ASSETS, level)
-    total = measures.expected_shortfall(ASSETS.to_numpy() @ held.to_numpy(), level)
-    assert table["component"].sum() == pytest.approx(total, abs=1e-12)
-
-
 def test_a_portfolio_without_positions_contributes_nothing():
     nothing = WEIGHTS * 0
     assert normal_contributions(nothing, ASSETS.mean(), ASSETS.cov(), 0.95)["share"].isna().all()
-    assert (historical_contributions(nothing, ASSETS, 0.95)["component"] == 0).all()
 
 
 def test_contributions_of_other_assets_are_refused():
-    with pytest.raises(BenchmarkError, match="assets of returns"):
-        historical_contributions(WEIGHTS, ASSETS[["B", "A", "C"]], 0.95)
     with pytest.raises(BenchmarkError, match="assets of covariance"):
         normal_contributions(WEIGHTS, ASSETS.mean(), ASSETS[["A", "B"]].cov(), 0.95)
     with pytest.raises(BenchmarkError, match="assets of mean"):
@@ -142,7 +118,5 @@ def test_contributions_of_other_assets_are_refused():
 
 
 def test_levels_that_are_no_shares_are_refused():
-    with pytest.raises(ValueError, match=r"such as \.95"):
-        historical_contributions(WEIGHTS, ASSETS, 95)
     with pytest.raises(ValueError, match=r"such as \.95"):
         normal_contributions(WEIGHTS, ASSETS.mean(), ASSETS.cov(), 95)

@@ -77,43 +77,6 @@ def draw_labels(
     return labels
 
 
-def population_stability(
-    reference: npt.ArrayLike, current: npt.ArrayLike, n_bins: int = 10
-) -> float:
-    """Population stability index of one column: sum of (c - r) ln(c / r) over bins.
-
-    Parameters
-    ----------
-    reference, current : arrays of shape (n,) and (m,)
-        Finite. c and r are the shares of rows in a bin.
-    n_bins : int
-        Of equal shares of the reference, at least 2; fewer where values are tied.
-
-    Returns
-    -------
-    float
-        0 or more. A bin that only one side has rows in counts half a row on the other. Rows
-        without drift, if independent, give some (n_bins - 1) (1 / n + 1 / m): the custom of
-        calling .1 a change raises alarms on any short span.
-
-    Raises
-    ------
-    ConstantError
-        If the reference has one value only.
-    ValueError
-        If a side is empty or not finite, or `n_bins` is below 2.
-    """
-    old, new = (np.asarray(x, dtype=np.float64) for x in (reference, current))
-    for name, x in (("reference", old), ("current", new)):
-        if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
-            raise ValueError(
-                f"{name} has shape {x.shape}, {np.sum(~np.isfinite(x))} values not finite; "
-                "expected one column of finite values"
-            )
-    labels = np.repeat([[False, True]], [len(old), len(new)], axis=1)
-    return float(stability(np.concatenate([old, new])[:, None], labels, n_bins)[0, 0])
-
-
 def stability(pooled: FloatArray, labels: BoolArray, n_bins: int) -> FloatArray:
     """PSI for each row of labels and column of pooled rows, shape (n_labels, k).
 

@@ -19,7 +19,7 @@ Statistical Quality Control, 7th ed., ch. 9, for the run lengths; Politis & Roma
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -67,49 +67,8 @@ class Monitor:
             )
 
 
-class MonitorState(NamedTuple):
-    """What a monitor remembers; floats, or arrays of one shape for many paths.
-
-    Attributes
-    ----------
-    n : int
-        Values so far, those of the reference included.
-    mean : float or array
-        Of all of them.
-    sum : float or array
-        In deviations, 0 or more.
-    """
-
-    n: int
-    mean: Any
-    sum: Any
-
-
-def start_monitor(monitor: Monitor) -> MonitorState:
-    """State before the first value."""
-    return MonitorState(monitor.n_reference, monitor.mean, 0.0)
-
-
-def update_monitor(monitor: Monitor, state: MonitorState, value: float) -> MonitorState:
-    """State after one more value.
-
-    Raises
-    ------
-    UndefinedError
-        If it is nan or infinite.
-    """
-    if not np.isfinite(value):
-        raise UndefinedError(f"monitor: value {value} after {state.n}; leave the bar out")
-    return _step(monitor.kind, monitor.allowance, monitor.mean, monitor.deviation, state, value)
-
-
-def has_alarm(monitor: Monitor, state: MonitorState) -> bool:
-    """Whether the sum is above the threshold."""
-    return bool(state.sum > monitor.threshold)
-
-
 def follow(monitor: Monitor, values: npt.ArrayLike) -> FloatArray:
-    """Sums after each value, equal to those of `update_monitor` to the last bit.
+    """Sums after each value.
 
     Parameters
     ----------
@@ -128,8 +87,8 @@ def follow(monitor: Monitor, values: npt.ArrayLike) -> FloatArray:
     if not np.isfinite(series).all():
         bar = int(np.argwhere(~np.isfinite(series))[0][0])
         raise UndefinedError(f"monitor: the value at bar {bar} is not finite; leave the bar out")
-    m, start = monitor, start_monitor(monitor)
-    return _follow(m.kind, m.allowance, m.mean, m.deviation, start, series)
+    m = monitor
+    return _follow(m.kind, m.allowance, m.mean, m.deviation, m.n_reference, series)
 
 
 def first_alarm(monitor: Monitor, values: npt.ArrayLike) -> int | None:
@@ -195,28 +154,26 @@ def fit_monitor(
     n = len(values)
     drawn = _draw_paths(values, n + horizon_bars, block, n_bootstrap, np.random.default_rng(seed))
     mean, deviation = drawn[:n].mean(axis=0), drawn[:n].std(axis=0, ddof=1)
-    sums = _follow(kind, allowance, mean, deviation, MonitorState(n, mean, 0.0), drawn[n:])
+    sums = _follow(kind, allowance, mean, deviation, n, drawn[n:])
     threshold = float(np.quantile(sums.max(axis=0), 1 - false_alarm, method="higher"))
     return Monitor(kind, float(values.mean()), float(values.std(ddof=1)), n, allowance, threshold)
 
 
-def _step(
-    kind: str, allowance: float, mean: Any, deviation: Any, state: MonitorState, value: Any
-) -> MonitorState:
-    n = state.n + 1
-    so_far = state.mean + (value - state.mean) / n
-    centre = mean if kind == "cusum" else so_far
-    total = np.maximum(0.0, state.sum + (centre - value) / deviation - allowance)
-    return MonitorState(n, so_far, total)
-
-
 def _follow(
-    kind: str, allowance: float, mean: Any, deviation: Any, state: MonitorState, values: FloatArray
+    kind: Kind,
+    allowance: float,
+    mean: float | FloatArray,
+    deviation: float | FloatArray,
+    n_reference: int,
+    values: FloatArray,
 ) -> FloatArray:
+    """Sums after each row of values; the mean of a reference of so many values is given."""
     sums = np.empty_like(values)
+    total, so_far = np.zeros(values.shape[1:]), mean
     for t, value in enumerate(values):
-        state = _step(kind, allowance, mean, deviation, state, value)
-        sums[t] = state.sum
+        so_far = so_far + (value - so_far) / (n_reference + t + 1)
+        centre = mean if kind == "cusum" else so_far
+        sums[t] = total = np.maximum(0.0, total + (centre - value) / deviation - allowance)
     return sums
 
 

@@ -106,15 +106,6 @@ def importance_ratios(target: npt.ArrayLike, behaviour: npt.ArrayLike) -> FloatA
     return np.divide(wanted, had, out=np.zeros_like(wanted), where=had > 0)
 
 
-def episode_weights(ratios: FloatArray, episodes: npt.NDArray[Any]) -> FloatArray:
-    """Products of the ratios of each episode, shape (n_episodes,), in the order of the rows.
-
-    Their expectation is 1, and that of weight times return the other policy's mean return.
-    """
-    starts, lengths = _find_runs(episodes)
-    return np.exp(_log_products(ratios, starts, lengths)[starts + lengths - 1])
-
-
 def estimate_weighted(
     ratios: FloatArray,
     rewards: npt.ArrayLike,

@@ -10,7 +10,7 @@ are answered by the champion in the same batch. A window that the champion refus
 client's fault, and turns nothing off. Where the champion fails, requests that it had no part in
 are answered. Everything but `describe` runs on the model's thread.
 
-Source: `routing` for the assignment.
+Source: `ab_trial` for the assignment.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from hftlib.live.ab_trial import Routing
 from hftlib.live.asked import Asked, View, observations_of
 from hftlib.live.faults import ServiceFault
 from hftlib.live.logs import log_event
 from hftlib.live.outcomes import ModelRow, describe
 from hftlib.live.protocols import ModelCard
 from hftlib.live.requests import SymbolBody
-from hftlib.live.routing import Routing
 from hftlib.live.serving import ServedModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"

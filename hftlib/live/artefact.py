@@ -6,8 +6,6 @@ is never followed, a file that nobody expects is refused, and what is used are t
 that were hashed. Hashes tell damage and mix-ups; who may write into the root can write new ones.
 """
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +20,11 @@ from hftlib.live.artefact_files import (
     POLICY,
     ArtefactError,
     check_name,
-    describe_file,
     list_artefacts,
     read_artefact,
-    read_manifest,
+    write_files,
 )
 from hftlib.live.manifest import FORMAT, UNIT, Manifest, find_obstacle
-from hftlib.paths import replace_folder, write_json
 
 __all__ = [
     "FORECASTER",
@@ -144,19 +140,8 @@ def write_artefact(
         "git_revision": git_revision,
         "params": dict(params or {}),
         "metrics": dict(metrics or {}),
-        "files": {file: describe_file(path.read_bytes()) for file, path in sources.items()},
     }
-    try:
-        text = json.dumps(about, allow_nan=False)
-    except (TypeError, ValueError) as fault:
-        raise ArtefactError(
-            f"{name}: params or metrics are no JSON ({fault}); write None for nan"
-        ) from None
-    read_manifest(text.encode(), str(root / name), Manifest)
-    with replace_folder(root / name) as folder:
-        for file, path in sources.items():
-            shutil.copyfile(path, folder / file)
-        write_json(folder / MANIFEST, about)
+    write_files(root, name, about, sources, Manifest)
     return load_artefact(root, name)
 
 

@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,11 +18,11 @@ from pydantic import ValidationError
 from hftlib.live.book_manifest import BOOK_AGENT, BookManifest
 from hftlib.live.graphs import GraphError, check_graph
 from hftlib.live.manifest import FORMAT, Manifest, describe_faults
-from hftlib.live.protocols import ModelError
+from hftlib.live.protocols import NAME, ModelError
+from hftlib.paths import replace_folder, write_json
 
 MANIFEST, POLICY, FORECASTER = "manifest.json", "policy.onnx", "forecaster.onnx"
 FILES = (MANIFEST, POLICY, FORECASTER)
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 RUNS_CODE = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npz", ".npy", ".zip", ".py", ".so")
 MAX_BYTES = 256 * 2**20  # of a file
 KINDS = ("single_agent", "ensemble", BOOK_AGENT)
@@ -71,6 +73,41 @@ def read_artefact(root: Path, name: str, kind: type[Described]) -> tuple[Describ
     return manifest, contents
 
 
+def write_files(
+    root: Path,
+    name: str,
+    about: Mapping[str, Any],
+    sources: Mapping[str, Path],
+    kind: type[Described],
+) -> None:
+    """Write the folder of an artefact in the place of one that is there, whole or not at all.
+
+    Parameters
+    ----------
+    about : of the manifest, but for its `files`
+    sources : graphs by their name in the artefact
+
+    Raises
+    ------
+    ArtefactError
+        If the name is no name, or what is said of it is no manifest of that class.
+    """
+    check_name(name)
+    files = {file: describe_file(path.read_bytes()) for file, path in sources.items()}
+    whole = {**about, "files": files}
+    try:
+        text = json.dumps(whole, allow_nan=False)
+    except (TypeError, ValueError) as fault:
+        raise ArtefactError(
+            f"{name}: params or metrics are no JSON ({fault}); write None for nan"
+        ) from None
+    read_manifest(text.encode(), str(root / name), kind)
+    with replace_folder(root / name) as folder:
+        for file, path in sources.items():
+            shutil.copyfile(path, folder / file)
+        write_json(folder / MANIFEST, whole)
+
+
 def list_artefacts(root: Path) -> list[str]:
     """Names of the folders of `root` that hold a manifest, sorted; nothing in them is checked."""
     if not root.is_dir():
@@ -78,13 +115,15 @@ def list_artefacts(root: Path) -> list[str]:
     return sorted(
         entry.name
         for entry in root.iterdir()
-        if NAME.fullmatch(entry.name) and not entry.is_symlink() and (entry / MANIFEST).is_file()
+        if re.fullmatch(NAME, entry.name)
+        and not entry.is_symlink()
+        and (entry / MANIFEST).is_file()
     )
 
 
 def check_name(name: str) -> None:
     """Refuse, by an `ArtefactError`, a name that could be a path or an option."""
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise ArtefactError(
             f"{name!r} is no name of an artefact; expected 1 to 64 of a-z, 0-9, '_', '.', '-', the "
             "first a letter or digit"

@@ -1,7 +1,5 @@
 """Artefacts of agents of the order book: as `artefact`, with a manifest of their own."""
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,18 +9,13 @@ from hftlib.envs.roles import Executor
 from hftlib.envs.rules import MarketSettings
 from hftlib.live.artefact import Artefact, load_artefact
 from hftlib.live.artefact_files import (
-    MANIFEST,
     POLICY,
-    ArtefactError,
-    check_name,
-    describe_file,
     is_book_agent,
     read_artefact,
-    read_manifest,
+    write_files,
 )
 from hftlib.live.book_manifest import BOOK_AGENT, BookManifest
 from hftlib.live.manifest import FORMAT
-from hftlib.paths import replace_folder, write_json
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,6 @@ def write_book_artefact(
     ArtefactError
         If the name is no name, or a value does not fit the manifest.
     """
-    check_name(name)
     about = {
         "format": FORMAT,
         "name": name,
@@ -91,18 +83,8 @@ def write_book_artefact(
         "git_revision": git_revision,
         "params": dict(params or {}),
         "metrics": dict(metrics or {}),
-        "files": {POLICY: describe_file(policy.read_bytes())},
     }
-    try:
-        text = json.dumps(about, allow_nan=False)
-    except (TypeError, ValueError) as fault:
-        raise ArtefactError(
-            f"{name}: params or metrics are no JSON ({fault}); write None for nan"
-        ) from None
-    read_manifest(text.encode(), str(root / name), BookManifest)
-    with replace_folder(root / name) as folder:
-        shutil.copyfile(policy, folder / POLICY)
-        write_json(folder / MANIFEST, about)
+    write_files(root, name, about, {POLICY: policy}, BookManifest)
     return load_book_artefact(root, name)
 
 

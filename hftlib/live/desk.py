@@ -12,9 +12,9 @@ import numpy as np
 
 from hftlib.live.booking import Books, LedgerError, book_end, book_trade, open_books
 from hftlib.live.broker import Broker, BrokerError, Event, OrderKind, OrderRequest
+from hftlib.live.order_router import Child
 from hftlib.live.paper_rules import PaperRules
 from hftlib.live.parents import Parent, cut_to_lots
-from hftlib.live.router import Child
 from hftlib.live.standing import build_worst_state, explain, find_barrier
 from hftlib.live.store import Store
 from hftlib.live.store_tables import OpenOrder

@@ -20,7 +20,6 @@ from hftlib.live.artefact import POLICY, Artefact, ArtefactError, ServedForecast
 from hftlib.paths import read_json
 
 ENSEMBLE = "ensemble"
-SEEN_UNTIL = "seen_until"  # among the manifest's params
 
 
 def find_seen_until(

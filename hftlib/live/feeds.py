@@ -12,7 +12,8 @@ import pandas as pd
 
 from hftlib.live.clock import Clock
 from hftlib.live.paper import PaperEngine
-from hftlib.live.ticks import Bar, FeedError, Levels, Moment, Tick
+from hftlib.live.protocols import Bar
+from hftlib.live.ticks import FeedError, Levels, Moment, Tick
 from hftlib.schema import BARS, snapshots, validate
 
 
@@ -74,13 +75,13 @@ def read_bars(bars: pd.DataFrame, bar_ns: int | None = None) -> list[Moment]:
     length = int(np.diff(np.unique(stamps)).min()) if bar_ns is None else bar_ns
     moments: list[Moment] = []
     for ts_ns, found in group_bars(table).items():
-        opens = tuple(Tick(symbol, bar[1]) for symbol, bar in found)
-        closes = tuple(Tick(symbol, bar[4], bar[5], bar=bar) for symbol, bar in found)
+        opens = tuple(Tick(symbol, bar.open) for symbol, bar in found)
+        closes = tuple(Tick(symbol, bar.close, bar.volume, bar=bar) for symbol, bar in found)
         moments += [Moment(ts_ns, "open", opens), Moment(ts_ns + length - 1, "close", closes)]
     return sorted(moments)
 
 
-def read_books(
+def read_quotes(
     table: pd.DataFrame, *, levels: int, tick_size: float, lot_size: float
 ) -> list[Moment]:
     """One quote a snapshot, of a book recorded or simulated.
@@ -122,7 +123,7 @@ def group_bars(table: pd.DataFrame) -> dict[int, list[tuple[str, Bar]]]:
     stamps = pd.DatetimeIndex(table["ts"]).asi8.tolist()
     found: dict[int, list[tuple[str, Bar]]] = {}
     for symbol, *bar in zip(table["symbol"], stamps, *columns, strict=True):
-        found.setdefault(bar[0], []).append((symbol, tuple(bar)))
+        found.setdefault(bar[0], []).append((symbol, Bar(*bar)))
     return found
 
 

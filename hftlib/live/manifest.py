@@ -12,6 +12,7 @@ from hftlib.features.markov import RegimeModel
 from hftlib.features.regimes import HIDDEN_FEATURES
 from hftlib.features.scaling import RobustScaler
 from hftlib.features.sentiment import FEATURES as SENTIMENT_FEATURES
+from hftlib.live.protocols import NAME
 
 if TYPE_CHECKING:  # serving needs no torch
     from hftlib.agents.policy_export import PolicyGraph
@@ -21,7 +22,7 @@ N_ACCOUNT = 2  # columns of position and exposure
 UNIT = "target weight, signed share of equity in units of the rules' max_weight"
 ZSCORES = tuple(f"{name}_z" for name in zscore.COLUMNS)
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

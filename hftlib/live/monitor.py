@@ -1,4 +1,4 @@
-"""What others may see of paper trading while it runs, and what they may do: stop it, and resume.
+"""What others may see of paper trading while it runs.
 
 The engine's thread builds a snapshot after it has traded a moment, and puts it in the place of
 the one before; any other thread gets the newest at once, and never touches account, file or
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from hftlib.live.monitor_history import History
+from hftlib.live.monitor_history import MonitorHistory
 from hftlib.live.monitor_views import (
     measure_limits,
     to_plain,
@@ -31,8 +31,6 @@ class PaperMonitor:
     ----------
     engine : PaperEngine
         Its `on_moment` and `on_change` are set.
-    session : mapping, optional
-        `name`, and `speed` in seconds of the recording a second; None or infinity is no pace.
     model : callable, optional
         `name` and `version` of what trades, or None; called by the threads that look.
     every_s : float
@@ -44,15 +42,13 @@ class PaperMonitor:
         self,
         engine: PaperEngine,
         *,
-        session: Mapping[str, Any] | None = None,
         model: Callable[[], Mapping[str, Any] | None] | None = None,
         every_s: float = 0.25,
     ) -> None:
         self._engine, self._model, self._every_s = engine, model, every_s
-        self._session = to_plain(session)
         self._drift: Any = None
         desk = engine.desk
-        self._history = History(desk.store.database, float(desk.rules.cash))
+        self._history = MonitorHistory(desk.store.database, float(desk.rules.cash))
         self._left, self._seen_s = float(BURST), time.monotonic()
         engine.on_moment, engine.on_change = self._history.see, self._refresh
         self._snapshot = self._build()
@@ -63,7 +59,7 @@ class PaperMonitor:
         Returns
         -------
         dict
-            ts_ns, halted, session, model, breaker, standing, positions, equity, prices, books,
+            ts_ns, halted, model, breaker, standing, positions, equity, prices, books,
             fills, orders, checks, alerts, limits, statistics, drift: numbers, text and None, as
             JSON has them; None where something is not known or not defined. Rows are the newest,
             oldest first; shares are not percent.
@@ -78,17 +74,6 @@ class PaperMonitor:
     def set_drift(self, report: Mapping[str, Any]) -> None:
         """Show what was found about drift, from any thread."""
         self._drift = to_plain(report)
-
-    def halt(self, reason: str, flatten: bool = False) -> None:
-        """The kill switch: nothing is opened from now on until somebody resumes.
-
-        `flatten` closes positions as well, as soon as they can be traded.
-        """
-        self._engine.ask_halt(reason, flatten=flatten)
-
-    def resume(self, who: str) -> None:
-        """Trade again after a halt; where that fails an alert says why."""
-        self._engine.ask_resume(who)
 
     def _refresh(self, at_once: bool) -> None:
         now_s = time.monotonic()
@@ -107,7 +92,6 @@ class PaperMonitor:
         return to_plain(
             {
                 "ts_ns": engine.cursor_ns,
-                "session": self._session,
                 "breaker": desk.breaker.to_dict(),
                 "standing": view_standing(desk),
                 "positions": view_positions(desk),

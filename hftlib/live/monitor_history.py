@@ -29,7 +29,7 @@ COLUMNS = {
 AMOUNTS = {"quantity", "limit_price", "filled", "asked", "allowed", "price", "fee", "mark"}
 
 
-class History:
+class MonitorHistory:
     """Rows for JSON, oldest first; `read` and the rest are of the thread of the store.
 
     Parameters

@@ -77,7 +77,7 @@ class PolicyStrategy:
         """Keep the bars that ended."""
         for tick in moment.ticks:
             if tick.bar is not None:
-                self._bars[tick.symbol].append(Bar(*tick.bar))
+                self._bars[tick.symbol].append(tick.bar)
 
     def decide(self, moment: Moment, account: AccountView) -> dict[str, float]:
         """Target weights of the symbols whose bar ended and whose history is long enough.

@@ -69,7 +69,7 @@ class PolledBars:
             return []
         self._failed = 0
         groups = group_bars(bars)
-        known = {symbol: bar[0] for found in groups.values() for symbol, bar in found}
+        known = {symbol: bar.ts_ns for found in groups.values() for symbol, bar in found}
         self._ends = self._ends | known
         moments = []
         for ts_ns, found in groups.items():
@@ -82,7 +82,7 @@ class PolledBars:
                 self._waited_ns = max(groups)  # a symbol is missing: once, for one call
                 break
             self._shown |= dict.fromkeys((symbol for symbol, _ in fresh), ts_ns)
-            ticks = tuple(Tick(symbol, bar[4], bar[5], bar=bar) for symbol, bar in fresh)
+            ticks = tuple(Tick(symbol, bar.close, bar.volume, bar=bar) for symbol, bar in fresh)
             moments.append(Moment(end_ns, "late" if is_late else "quote", ticks))
             self._last_ns = max(self._last_ns, end_ns)
         return moments

@@ -10,9 +10,6 @@ exponential means, which forget, and of the parabolic stop.
 new row from its whole history, as the batch does. No answer depends on its batch.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -23,9 +20,7 @@ from hftlib.features.feature import FeatureError
 from hftlib.features.indicators import compute_features, find_features
 from hftlib.features.targets import HAR_DAYS
 from hftlib.features.zscore import rolling_zscores
-from hftlib.live.artefact import Artefact, ArtefactError, list_artefacts
-from hftlib.live.book_artefact import BookArtefact, load_either
-from hftlib.live.book_predictor import BookPredictor
+from hftlib.live.artefact import Artefact, ArtefactError
 from hftlib.live.graphs import Graph, forecast_bars, open_forecaster
 from hftlib.live.protocols import ModelCard, Prediction
 from hftlib.live.symbol_state import History, ObservationError, SymbolState
@@ -234,23 +229,3 @@ class Predictor:
             f"{history.symbol} has {len(history)} bars, and {self.manifest.name} needs "
             f"{self.min_rows} with price and volume before its first action; send a longer history"
         )
-
-
-class ArtefactStore:
-    """The artefacts of a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def names(self) -> Sequence[str]:
-        """Names that can be loaded."""
-        return list_artefacts(self.root)
-
-    def load(self, name: str) -> Predictor | BookPredictor:
-        """The model; `ArtefactError` if a check fails."""
-        artefact = load_either(self.root, name)
-        if not isinstance(artefact, BookArtefact):
-            return Predictor(artefact)
-        predictor = BookPredictor(artefact)
-        predictor.warm_up()
-        return predictor

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # of a model; no path and no option of a command
 FloatArray = npt.NDArray[np.floating[Any]]
 
 

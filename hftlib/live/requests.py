@@ -17,10 +17,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from hftlib.live.faults import MAX_FIELDS, FieldFault, ServiceFault, shorten
-from hftlib.live.protocols import Bar
+from hftlib.live.protocols import NAME, Bar
 from hftlib.live.rows import BarBody, SnapshotBody, StateBody, Strict, Text
 
-NAME = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 Body = TypeVar("Body", bound=BaseModel)
 
 

@@ -81,7 +81,7 @@ async def symbols(request: Request) -> Response:
 
 @router.websocket("/ws")
 async def ws(socket: WebSocket) -> None:
-    """The live stream, see `stream`."""
+    """The live stream, see `hub`."""
     runtime: Runtime = socket.app.state.runtime
     model = runtime.model
     hello = {"model": None if model is None else model.card.name, "paper": None}

@@ -14,6 +14,7 @@ from hftlib.live.arms import Arms, find_mismatch, refer
 from hftlib.live.asked import Asked
 from hftlib.live.batching import Batcher
 from hftlib.live.faults import ServiceFault
+from hftlib.live.hub import Hub
 from hftlib.live.jobs import Job, JobQueue
 from hftlib.live.logs import log_event
 from hftlib.live.metrics_http import Metrics
@@ -21,7 +22,6 @@ from hftlib.live.protocols import ModelStore, PaperView
 from hftlib.live.requests import SymbolBody
 from hftlib.live.serving import ServedModel, warm_up
 from hftlib.live.settings import ServiceSettings
-from hftlib.live.stream import Hub
 
 PAPER_INTERVAL_S = 1.0
 

@@ -182,7 +182,7 @@ def run(
 
 def open_store(root: Path) -> ModelStore:
     """The artefacts below `root` as a store."""
-    from hftlib.live.predictor import ArtefactStore  # loads the numerical libraries
+    from hftlib.live.artefact_store import ArtefactStore  # loads the numerical libraries
 
     return ArtefactStore(root)
 

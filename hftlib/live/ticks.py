@@ -8,9 +8,10 @@ comes after its moment is late: it is shown to the strategy and trades nothing.
 import math
 from typing import Literal, NamedTuple
 
+from hftlib.live.protocols import Bar
+
 MomentKind = Literal["open", "close", "quote", "late"]
 Levels = tuple[tuple[float, float], ...]  # price and units of each level, best first
-Bar = tuple[int, float, float, float, float, float]  # start, open, high, low, close, volume
 
 
 class FeedError(RuntimeError):

@@ -10,8 +10,8 @@ never replaced, so that nothing trades twice. With a latency that is a moment la
 from decimal import Decimal
 
 from hftlib.live.desk import Desk
+from hftlib.live.order_router import Child, route_order, route_quote
 from hftlib.live.parents import Parent
-from hftlib.live.router import Child, route_order, route_quote
 from hftlib.live.ticks import Moment
 
 

@@ -3,9 +3,9 @@
 Returns are simple returns of one bar. Drawdown, volatility, historical value at risk and
 shortfall of one series: `measures`.
 
-Source: Grinold & Kahn (1999), Active Portfolio Management, for tracking error and information
-ratio; Litterman (1996), Hot Spots and Hedges, Goldman Sachs, and Tasche (1999), Risk
-contributions and performance measurement, TU Munich, for contributions that add up.
+Source: Grinold & Kahn (1999), Active Portfolio Management, for tracking error; Litterman (1996),
+Hot Spots and Hedges, Goldman Sachs, and Tasche (1999), Risk contributions and performance
+measurement, TU Munich, for contributions that add up.
 """
 
 from statistics import NormalDist
@@ -54,12 +54,6 @@ def tracking_error(returns: pd.Series, benchmark: pd.Series, periods_per_year: f
     """Annualised standard deviation (ddof 1) of the difference; errors as `beta`."""
     mine, other = _same_bars(returns, benchmark)
     return float(measures.volatility(mine - other, periods_per_year))
-
-
-def information_ratio(returns: pd.Series, benchmark: pd.Series, periods_per_year: float) -> float:
-    """Annualised mean difference over its deviation; nan where that is 0; errors as `beta`."""
-    mine, other = _same_bars(returns, benchmark)
-    return float(measures.sharpe(mine - other, periods_per_year))
 
 
 def summarise_correlations(returns: pd.DataFrame) -> CorrelationSummary:
@@ -144,43 +138,6 @@ def normal_contributions(
     drift = mean.to_numpy(dtype=np.float64)
     marginal = z * exposure / (deviation if deviation > 0 else np.nan) - drift
     return _contributions(weights, marginal)
-
-
-def historical_contributions(
-    weights: pd.Series, returns: pd.DataFrame, level: float
-) -> pd.DataFrame:
-    """What each position adds to the expected shortfall of the bars in `returns`.
-
-    The mean loss of the asset in the portfolio's worst bars, which are weighted as in
-    `measures.expected_shortfall`; ties of the portfolio's return are in time order.
-
-    Parameters
-    ----------
-    weights : series of shape (n_assets,)
-        Shares of equity, signed.
-    returns : frame of shape (n_bars, n_assets)
-    level : float
-        Confidence, (0, 1).
-
-    Returns
-    -------
-    frame indexed by asset
-        As `normal_contributions`; the components sum to the expected shortfall.
-
-    Raises
-    ------
-    BenchmarkError
-        If the columns are not the assets of `weights`, in the same order.
-    ValueError
-        If `level` is not between 0 and 1.
-    """
-    _check_level(level)
-    _check_index(weights.index, returns.columns, "assets of returns")
-    values = returns.to_numpy(dtype=np.float64)
-    worst = np.argsort(values @ weights.to_numpy(dtype=np.float64), kind="stable")
-    tail = round(len(values) * (1.0 - level), 9)
-    share = np.clip(tail - np.arange(len(values)), 0.0, 1.0) / tail
-    return _contributions(weights, -share @ values[worst])
 
 
 def _contributions(weights: pd.Series, marginal: FloatArray) -> pd.DataFrame:

@@ -90,21 +90,3 @@ def route_quote(quantity: Decimal, quotes: Sequence[Quotes]) -> Child | None:
     chosen = quotes[min(offers)[-1]]
     units = abs(quantity) - abs(quantity) % chosen.lot
     return Child(chosen.venue, side * units, chosen.levels[0][0]) if units > 0 else None
-
-
-def price_after_fees(children: Sequence[Child], quotes: Sequence[Quotes]) -> Decimal:
-    """Currency that the children pay (buying) or receive less (selling, negative), fees included.
-
-    Each walks its venue's levels.
-    """
-    of_venue = {quote.venue: quote for quote in quotes}
-    total = Decimal(0)
-    for child in children:
-        quote = of_venue[child.venue]
-        side = 1 if child.quantity > 0 else -1
-        left = abs(child.quantity)
-        for price, units in quote.levels:
-            part = min(left, units)
-            total += part * price * (side + quote.fee_bps * BPS)
-            left -= part
-    return total

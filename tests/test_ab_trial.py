@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.signal import lfilter
 
-from hftlib.live.routing import (
+from hftlib.live.ab_trial import (
     Routing,
     RoutingError,
     SequentialRule,

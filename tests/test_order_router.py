@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hftlib.live.broker import Quotes
-from hftlib.live.router import Child, price_after_fees, route_order, route_quote
+from hftlib.live.order_router import BPS, Child, route_order, route_quote
 
 D = Decimal
 
@@ -78,6 +78,20 @@ def test_without_a_price_or_a_lot_nothing_rests():
     assert route_quote(D(1), [rest("a"), rest("b")]) is None
     assert route_quote(D("0.5"), [rest("a", (99, 9))]) is None
     assert route_quote(D("-2.5"), [rest("a", (99, 9))]).quantity == -2
+
+
+def price_after_fees(children, books):
+    """What the children pay, buying, or receive less, selling; each walks its venue's levels."""
+    of_venue = {book.venue: book for book in books}
+    total = D(0)
+    for child in children:
+        book = of_venue[child.venue]
+        side, left = (1 if child.quantity > 0 else -1), abs(child.quantity)
+        for price, units in book.levels:
+            part = min(left, units)
+            total += part * price * (side + book.fee_bps * BPS)
+            left -= part
+    return total
 
 
 LEVELS = st.lists(st.integers(1, 3), min_size=1, max_size=3)

@@ -194,6 +194,8 @@ def _end_before_kernel(ray: Any) -> None:
     kernel = getattr(ipython.get_ipython() if ipython else None, "kernel", None)
     if kernel is None:
         return
+    # a cell that is at work then may end by SystemExit, about which IPython warns
+    warnings.filterwarnings("ignore", "To exit: use")
     do_shutdown = kernel.do_shutdown
 
     def shut_down(restart: bool) -> Any:

@@ -211,5 +211,6 @@ def test_overload_of_a_real_server_is_refused_quickly_and_passes():
         statuses = [status for status, _ in found]
         assert set(statuses) == {200, 503}
         assert statuses.count(200) >= 10
-        assert max(seconds for status, seconds in found if status == 503) < 1.0
+        waits = {code: [s for status, s in found if status == code] for code in (200, 503)}
+        assert max(waits[503]) < max(waits[200])  # nobody was refused after waiting in the queue
         assert after[0] == 200

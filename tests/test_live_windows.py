@@ -1,6 +1,7 @@
 """Windows have a budget and take turns: what a stream is asked never waits long for them."""
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -37,26 +38,26 @@ def test_a_stream_is_answered_while_windows_are_worked_on():
             await client.post("/predict", json=newest(k), headers=AUTH)
         flood = asyncio.create_task(client.post("/predict/batch", json=batch_of(16)))
         await asyncio.sleep(WINDOW_S / 2)
-        waits = []
+        meanwhile = []
         while not flood.done():
-            start = time.perf_counter()
+            n_begun = len(predictor.frames)
             found = await client.post("/predict", json={"symbol": "AAA"})
             assert found.status_code == 200
-            waits.append(time.perf_counter() - start)
-        assert len(waits) >= 16 * WINDOW_S / (LOOK_S + WINDOW_S) - 1
-        assert max(waits) < LOOK_S + WINDOW_S + 0.1  # 0.1 s for a machine that does other things
+            meanwhile.append(len(predictor.frames) - n_begun)
+        # those of one look, and of one more where it had just begun
+        assert max(meanwhile) <= 2 * math.ceil(LOOK_S / WINDOW_S)
         assert (await flood).status_code == 200
 
-    with_client(test, store=FakeStore(Slow()))
+    predictor = Slow()
+    with_client(test, store=FakeStore(predictor))
 
 
 def test_windows_beyond_the_budget_are_refused_at_once_and_it_comes_back():
     async def test(client):
         flood = asyncio.create_task(client.post("/predict/batch", json=batch_of(3)))
         await asyncio.sleep(WINDOW_S / 2)
-        start = time.perf_counter()
         refused = await client.post("/predict/batch", json=batch_of(2))
-        assert time.perf_counter() - start < 2 * WINDOW_S
+        assert not flood.done()
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
         assert refused.headers["retry-after"] == "1"
         assert (await flood).status_code == 200

@@ -6,6 +6,8 @@ with one bar), so there is no second, hand-written validation. Types are strict:
 (the order of bars, a price above the high) is checked here and named by field.
 """
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
 
 from pydantic import (
@@ -20,6 +22,7 @@ from hftlib.live.faults import MAX_FIELDS, FieldFault, ServiceFault, shorten
 from hftlib.live.protocols import NAME, Bar
 from hftlib.live.rows import BarBody, SnapshotBody, StateBody, Strict, Text
 
+LARGE_BYTES = 2**16  # some 4 ms to read
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -148,6 +151,38 @@ def read_body(model: type[Body], raw: bytes) -> Body:
         for fault in faults[:MAX_FIELDS]
     ]
     raise refuse_fields(fields, len(faults))
+
+
+class BodyReader:
+    """Reads bodies; large ones on a thread of its own, while the event loop answers others.
+
+    Parameters
+    ----------
+    limit_s : float
+        Longest time for a large one, from its arrival.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
+
+    async def read(self, model: type[Body], raw: bytes) -> Body:
+        """As `read_body`; a `ServiceFault` with 504 if larger ones leave it no time."""
+        if len(raw) <= LARGE_BYTES:
+            return read_body(model, raw)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._limit_s):
+                return await loop.run_in_executor(self._pool, read_body, model, raw)
+        except TimeoutError:
+            said = f"the body was not read within {self._limit_s:g} s: others wait before it"
+            raise ServiceFault(
+                504, "too_slow", said, "send fewer rows, or again later", retry_after_s=1
+            ) from None
+
+    def close(self) -> None:
+        """Read no more."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def refuse_fields(fields: list[FieldFault], n_faults: int | None = None) -> ServiceFault:

@@ -14,7 +14,7 @@ from hftlib.live.arms import Arms, refer
 from hftlib.live.faults import FieldFault, ServiceFault
 from hftlib.live.limits_http import require_token
 from hftlib.live.openapi import refusals, takes
-from hftlib.live.requests import BatchBody, SymbolBody, read_body
+from hftlib.live.requests import BatchBody, SymbolBody
 from hftlib.live.runtime import Runtime, runtime_of
 
 router = APIRouter(tags=["predictions"])
@@ -47,7 +47,7 @@ async def predict(request: Request) -> Response:
     (`/model/info` says so): snapshots are then without that order, one a decision from the arrival
     of the parent order on, and the answer is the order that should stand now.
     """
-    body = read_body(SymbolBody, await _read(request))
+    body = await runtime_of(request).bodies.read(SymbolBody, await _read(request))
     try:
         _, found = await _ask(request, [body])
     except ServiceFault as fault:
@@ -67,7 +67,7 @@ async def predict(request: Request) -> Response:
 )
 async def predict_batch(request: Request) -> Response:
     """What the policy does now with several symbols, as `/predict`; all are answered or none."""
-    body = read_body(BatchBody, await _read(request))
+    body = await runtime_of(request).bodies.read(BatchBody, await _read(request))
     arms, found = await _ask(request, body.items)
     model = refer(arms.champion.card)
     return reply({"predictions": found, "model": model, **_about(request)})

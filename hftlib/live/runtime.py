@@ -19,7 +19,7 @@ from hftlib.live.jobs import Job, JobQueue
 from hftlib.live.logs import log_event
 from hftlib.live.metrics_http import Metrics
 from hftlib.live.protocols import ModelStore, PaperView
-from hftlib.live.requests import SymbolBody
+from hftlib.live.requests import BodyReader, SymbolBody
 from hftlib.live.serving import ServedModel, warm_up
 from hftlib.live.settings import ServiceSettings
 
@@ -42,6 +42,7 @@ class Runtime:
         self.metrics = Metrics()
         self.hub = Hub(settings, self.metrics, clock)
         self.jobs = JobQueue(settings, self._on_job)
+        self.bodies = BodyReader(settings.predict_limit_s)
         self.arms: Arms | None = None
         self.trouble = "the model is being loaded"
         self.started_s = time.monotonic()
@@ -89,6 +90,7 @@ class Runtime:
                 await self._paper_task
         await self.jobs.stop()
         await self._batcher.stop()
+        self.bodies.close()
 
     @property
     def model(self) -> ServedModel | None:

@@ -59,8 +59,8 @@ def test_only_bars_of_the_span_are_traded():
 
 
 def test_unknown_symbols_and_short_spans_are_named():
-    with pytest.raises(PanelError, match="no bars of XXX"):
-        run_backtest(Half(), make_bars(), ["XXX"], RULES, 0, 2**62)
+    with pytest.raises(PanelError, match="no bars of ZZZ"):
+        run_backtest(Half(), make_bars(), ["ZZZ"], RULES, 0, 2**62)
     with pytest.raises(PanelError, match="AAA has 4 bars in the span"):
         run_backtest(Half(), make_bars(), ["AAA"], RULES, int(PANEL.ts[-4]), 2**62)
 

@@ -198,7 +198,7 @@ def test_a_refused_request_does_not_spoil_the_others_of_its_batch():
     predictor = FakePredictor(delay_s=0.05)
 
     async def test(client):
-        bodies = [make_window(), make_window(), newest(0, close=666.0), make_window(symbol="XXX")]
+        bodies = [make_window(), make_window(), newest(0, close=666.0), make_window(symbol="ZZZ")]
         posts = [client.post("/predict", json=body, headers=AUTH) for body in bodies]
         statuses = [response.status_code for response in await asyncio.gather(*posts)]
         assert statuses == [200, 200, 422, 404]

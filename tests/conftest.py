@@ -75,3 +75,49 @@ def rules() -> TradingRules:
         episode_bars=50,
         allow_short=True,
     )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium of one module: while its driver runs, asyncio of others cannot."""
+    from tests.dashboard_cases import launch
+
+    yield from launch()
+
+
+@pytest.fixture
+def visit(browser):
+    """What opens a service's page, as `dashboard_cases.visits`."""
+    from tests.dashboard_cases import visits
+
+    yield from visits(browser)
+
+
+@pytest.fixture
+def desk():
+    """Paper trading that never trades, for the dashboard."""
+    from tests.dashboard_cases import FakeDesk
+
+    return FakeDesk()
+
+
+@pytest.fixture
+def service(desk):
+    """A service that shows `desk`."""
+    from tests.dashboard_cases import shown
+
+    with shown(desk) as service:
+        yield service
+
+
+@pytest.fixture
+def ready(service, visit):
+    """A visit that waits until trading is shown."""
+    from playwright.sync_api import expect
+
+    def ready(**options):
+        page = visit(service, **options)
+        expect(page.locator("#pill")).to_have_text("● Trading")
+        return page
+
+    return ready

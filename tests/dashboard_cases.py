@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import httpx
 import numpy as np
+import pytest
 
 from hftlib.live.service import create_app, make_server, run
 from hftlib.live.settings import ServiceSettings
@@ -24,6 +25,8 @@ VENUES = ("north", "south", "east")
 CASH = 100_000.0
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+PHONE = {"viewport": {"width": 375, "height": 812}, "is_mobile": True, "has_touch": True}
 DASH = "\N{EN DASH}"  # what the page shows for null
 COLUMNS = ("returns", "volatility", "spread", "imbalance", "microprice", "rsi_14", "macd", "atr_14")
 
@@ -47,6 +50,7 @@ class FakeDesk:
         self.symbols = dict(symbols)
         self.rng = np.random.default_rng(seed)
         self.halted = ""
+        self.state = "running"  # of the session
         self.moves = moves
         self.has_traded = has_traded
         self.error: Exception | None = None
@@ -186,7 +190,7 @@ class FakeDesk:
         return {
             "ts_ns": self.ts_ns,
             "halted": self.halted,
-            "session": {"name": "replay of 2026-01-05", "speed": 60.0},
+            "session": {"name": "replay of 2026-01-05", "speed": 60.0, "state": self.state},
             "model": {"name": "alpha", "version": "1"},
             "breaker": {"phase": "closed", "reason": "", "opened_ns": 0, "losses": 1, "n_trips": 0},
             "standing": {
@@ -352,6 +356,14 @@ def visits(browser):
     yield visit
     for context in contexts:
         context.close()
+
+
+def fill_in(page, name, token=TOKEN, **fields):
+    """Fill in the open dialog `name` of a page, confirm and send."""
+    for field, text in {**fields, "token": token}.items():
+        page.fill(f"#{name}-{field}", text)
+    page.check(f"#{name}-sure")
+    page.click(f"#{name}-send")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The dashboard in a browser: what it shows, when it cannot, and the kill switch."""
+"""The dashboard in a browser: what it shows, and when it cannot."""
 
 import re
 import time
@@ -6,42 +6,19 @@ import time
 import pytest
 
 from tests.dashboard_cases import (
-    CHROMIUM,
     DASH,
     FakeDesk,
     Service,
-    launch,
     make_store,
+    needs_chromium,
     push,
     shown,
-    visits,
 )
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is missing")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+pytestmark = needs_chromium
 expect = playwright.expect
 EVIL = "<img src=x onerror=window.hacked=1><b>bold</b>"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    yield from launch()
-
-
-@pytest.fixture
-def visit(browser):
-    yield from visits(browser)
-
-
-@pytest.fixture
-def desk():
-    return FakeDesk()
-
-
-@pytest.fixture
-def service(desk):
-    with shown(desk) as service:
-        yield service
 
 
 def wait_for_figures(page):

@@ -50,7 +50,8 @@ _NAMES = (
     "panels.js",
     "glance.js",
     "model.js",
-    "kill.js",
+    "banners.js",
+    "command.js",
     "settings.js",
 )
 FILES = {name: PageFile(PAGE / name, _TYPES[Path(name).suffix]) for name in _NAMES}

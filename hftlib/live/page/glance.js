@@ -1,8 +1,17 @@
 // The top of the page: trading or halted, equity, drawdown, what is held and what is wanted.
 
+import { phaseOf } from "./banners.js";
 import { byId, fill, make, meter, say } from "./dom.js";
 import * as format from "./format.js";
 import { actionText } from "./symbols.js";
+
+const PHASES = { opening: "the account is being opened", failed: "the account was not opened" };
+
+/** Why there is no number. */
+function missing(paper) {
+  if (!paper) return "needs paper trading";
+  return PHASES[phaseOf(paper).phase] ?? "not known yet";
+}
 
 /** One word for what paper trading does now, and the sentence of the banner. */
 export function standingOf(view, feed) {
@@ -10,9 +19,10 @@ export function standingOf(view, feed) {
   if (feed.state === "lost") return { state: "lost", text: "■ No connection" };
   if (view.hasPaper === null) return { state: "loading", text: "Connecting" };
   if (!paper) return { state: "empty", text: "No paper trading" };
-  const session = paper.session?.state ?? "";
-  if (session.startsWith("failed")) return { state: "halted", text: "■ Failed" };
+  const session = phaseOf(paper).phase;
+  if (session === "failed") return { state: "halted", text: "■ Failed" };
   if (paper.halted) return { state: "halted", text: "■ Halted" };
+  if (session === "opening") return { state: "loading", text: "Opening" };
   if (session === "ended") return { state: "empty", text: "□ Ended" };
   const phase = paper.breaker?.phase;
   if (phase === "open") return { state: "reducing", text: "◆ Only reducing" };
@@ -32,21 +42,21 @@ export function showGlance(view) {
   const today = standing ? standing.equity - standing.day_equity : null;
   const share = standing?.day_equity ? today / standing.day_equity : null;
   cell("glance-equity", format.number(standing?.equity),
-    standing ? `${format.signed(today)} (${format.signedPercent(share)}) today` : "needs paper trading");
+    standing ? `${format.signed(today)} (${format.signedPercent(share)}) today` : missing(paper));
 
   const limit = (paper?.limits ?? []).find((row) => row.name.includes("drawdown"))?.limit ?? null;
   const fallen = standing?.drawdown;
   cell("glance-drawdown", format.percent(fallen),
-    !standing ? "needs paper trading" : limit === null ? "no limit" : `of at most ${format.percent(limit, 1)}`);
+    !standing ? missing(paper) : limit === null ? "no limit" : `of at most ${format.percent(limit, 1)}`);
   const used = limit > 0 ? fallen / limit : NaN;
   const kind = used >= 1 ? "beyond" : used >= 0.8 ? "near" : "";
   fill(document.querySelector("#glance-drawdown .meter"), [used, kind], () => meter(used, 0, 1, kind));
 
   const positions = paper?.positions ?? [];
-  const gross = paper ? positions.reduce((sum, row) => sum + Math.abs(row.weight ?? 0), 0) : null;
+  const gross = paper?.positions ? positions.reduce((sum, row) => sum + Math.abs(row.weight ?? 0), 0) : null;
   const count = (sign) => positions.filter((row) => Math.sign(row.units) === sign).length;
   cell("glance-held", format.percent(gross, 1),
-    paper ? `of equity; ${count(1)} long, ${count(-1)} short` : "needs paper trading");
+    paper?.positions ? `of equity; ${count(1)} long, ${count(-1)} short` : missing(paper));
   showWants(view);
 }
 

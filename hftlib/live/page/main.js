@@ -1,12 +1,13 @@
 // The page: holds what is known, and shows it at most once a second.
 
+import { askedFor, follow, phaseOf, showBanners } from "./banners.js";
 import { drawEquity, drawPrice } from "./charts.js";
 import { showBook } from "./book.js";
+import { prepareCommand } from "./command.js";
 import { byId, fill, make, say } from "./dom.js";
 import { Feed } from "./feed.js";
 import * as format from "./format.js";
 import { showGlance, standingOf } from "./glance.js";
-import { openKill, prepareKill } from "./kill.js";
 import { askAll, loadCard, showModel } from "./model.js";
 import { showDrift, showLimits, showStatistics, showTables } from "./panels.js";
 import { prepareKeys, prepareTheme } from "./settings.js";
@@ -14,7 +15,6 @@ import { listSymbols, showSymbols } from "./symbols.js";
 
 const REDRAW_MS = 1000;
 const MAX_BARS = 300;
-const STALE_MS = 6000; // paper trading's state comes once a second
 
 const view = {
   paper: null,
@@ -26,14 +26,14 @@ const view = {
   symbols: [],
   symbol: "",
   isMerged: true,
-  isAsked: false, // to halt
+  asked: null, // a halt or its end that the engine has not done yet
   rowsOf: (symbol) => view.paper?.prices?.[symbol] ?? view.bars.get(symbol) ?? [],
 };
 
 function takePaper(snapshot) {
   view.paper = snapshot;
   view.hasPaper = Boolean(snapshot);
-  if (snapshot?.halted) view.isAsked = false;
+  view.asked = follow(view.asked, snapshot);
 }
 
 function takePrediction(message) {
@@ -124,7 +124,7 @@ function announce(alert) {
   if (view.hasPaper !== null) announced = key;
 }
 
-/** Pill, banners and clock: what is known of the connection and of trading. */
+/** Pill, banners and clock: what is known of the connection and of trading. Each second. */
 function showState(feed) {
   const { paper } = view;
   const { state, text } = standingOf(view, feed);
@@ -134,40 +134,10 @@ function showState(feed) {
   const session = paper?.session;
   const speed = session?.speed ? ` at ${format.number(session.speed, 0)} times real time` : "";
   say(byId("session"), session ? `${session.name}${speed}` : "");
-  say(byId("clock"), paper ? `${format.time(paper.ts_ns)} UTC` : "");
+  say(byId("clock"), paper?.ts_ns ? `${format.time(paper.ts_ns)} UTC` : "");
   byId("kill-open").disabled = !paper;
-  const failure = session?.state?.startsWith("failed") ? `Paper trading ${session.state}` : "";
-  byId("halted").hidden = !(failure || paper?.halted || view.isAsked);
-  say(byId("halted-why"), failure || paper?.halted || "A stop was asked for; the engine obeys at its next step.");
-  byId("empty").hidden = view.hasPaper !== false;
-  showOutage(feed);
-  showTrouble(feed);
-}
-
-function showOutage(feed) {
-  const now = Date.now();
-  byId("outage").hidden = feed.state !== "lost";
-  if (feed.state !== "lost") return;
-  say(byId("outage-title"), feed.fault ? `No live stream: ${feed.fault}.` : "No connection to the service.");
-  say(byId("outage-age"), feed.lastMs === null ? "Nothing was received yet."
-    : `Last message ${format.duration((now - feed.lastMs) / 1000)} ago; what is shown is of then.`);
-  const wait = feed.retryMs === null ? 0 : Math.ceil((feed.retryMs - now) / 1000);
-  say(byId("outage-next"), wait > 0 ? `Next attempt in ${format.duration(wait)}.` : "Trying now.");
-}
-
-function showTrouble(feed) {
-  const age = feed.paperMs === null ? 0 : Date.now() - feed.paperMs;
-  const isOld = feed.state === "live" && view.hasPaper && age > STALE_MS;
-  const reducing = document.body.dataset.state === "reducing" ? view.paper.breaker : null;
-  byId("trouble").hidden = !isOld && !reducing;
-  if (isOld) {
-    say(byId("trouble"), "The service lives, but paper trading has said nothing for some seconds; see the log of the service.");
-  } else if (reducing) {
-    say(byId("trouble"), `The circuit breaker has tripped (${reducing.reason || "no reason given"}): ` +
-      (reducing.phase === "open" ? "only orders that reduce are sent." : "the next trade decides."));
-  }
-  const ago = feed.paperMs ?? feed.lastMs;
-  say(byId("received"), ago === null ? "" : `Last state received ${format.duration((Date.now() - ago) / 1000)} ago.`);
+  byId("main").setAttribute("aria-busy", String(phaseOf(paper).phase === "opening"));
+  showBanners(view, feed);
 }
 
 function choose(symbol) {
@@ -190,15 +160,34 @@ byId("plotly").addEventListener("error", () => {
   for (const id of ["price", "equity"]) say(byId(id), "The figures need /page/plotly.min.js, which did not load.");
 });
 document.addEventListener("visibilitychange", redraw);
-prepareKill((snapshot) => {
-  view.isAsked = !snapshot.halted;
+
+/** The service's answer to what was sent from a dialog. */
+function takeAnswer(asked, snapshot) {
+  view.asked = asked;
   takePaper(snapshot);
   showAll();
+}
+
+const openKill = prepareCommand("kill", {
+  path: "/paper/halt",
+  failed: "Not stopped",
+  read: () => ({
+    reason: byId("kill-reason").value.trim(),
+    ...(byId("kill-flatten").checked && { flatten: true }),
+  }),
+  onDone: (snapshot) => takeAnswer(askedFor("halt", view.paper), snapshot),
+});
+const openResume = prepareCommand("resume", {
+  path: "/paper/resume",
+  failed: "Not resumed",
+  read: () => ({ who: byId("resume-who").value.trim() }),
+  onDone: (snapshot, { who }) => takeAnswer(askedFor("resume", view.paper, who), snapshot),
 });
 prepareTheme(showAll);
 const feed = new Feed(take, showState);
 prepareKeys({
   b: () => setMerged(!view.isMerged),
+  g: openResume,
   k: openKill,
   r: () => feed.retry(),
   symbol: (k) => choose(view.symbols[k]),

@@ -141,7 +141,10 @@ def project_of(served: Path) -> Iterator[tuple[Path, str]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "dvc.yaml").touch()
-        model = min(path.parent.name for path in served.glob("*/manifest.json"))
+        names = [path.parent.name for path in served.glob("*/manifest.json")]
+        if not names:
+            raise SystemExit(f"{served} has no model; run `make repro` and `make serve` first")
+        model = min(names)
         for copy in (model, "challenger"):
             shutil.copytree(served / model, folder / "data/served" / copy)
         manifest = folder / "data/served/challenger/manifest.json"

@@ -11,6 +11,7 @@ pass through it together. `create_app` knows models and paper trading only by
 
 import asyncio
 import contextlib
+import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -152,6 +153,8 @@ async def _serve(
     serving = asyncio.create_task(server.serve())
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+    gc.collect()
+    gc.freeze()  # what is there now stays: a collection that looks at it all would take .2 s
     for one in server.servers:
         for socket in one.sockets:
             host, port = socket.getsockname()[:2]

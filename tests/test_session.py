@@ -410,3 +410,30 @@ def test_bars_that_ended_while_the_process_was_down_are_shown_and_not_traded(pre
     marks = read_table(tmp_path / "paper" / STORE, "marks")
     expected = [*stamps[60:63], *stamps[66:70]]
     assert marks["ts_ns"].tolist() == [ts_ns + DAY_NS for ts_ns in expected]
+
+
+def test_a_polled_session_goes_on_while_it_is_halted_and_trades_again_after(address, tmp_path):
+    bars = make_bars(N_BARS, SYMBOLS)
+    first_ns = bars["ts"].drop_duplicates().iloc[-N_TRADED].value
+
+    def fetch(at_ns):
+        return bars[bars["ts"] + pd.Timedelta(days=1) <= pd.Timestamp(at_ns, tz="UTC")]
+
+    poll = {"bar_ns": DAY_NS, "every_ns": DAY_NS // 4, "start_ns": first_ns}
+    plan = make_plan(
+        tmp_path / "paper", pace_s=0.3, feed=partial(PolledBars, fetch, **poll), last_ns=None
+    )
+    plan = replace(plan, rules=replace(plan.rules, dead_after_ns=1000 * DAY_NS))
+    session = PaperSession(plan)
+    session.start(address, TOKEN)
+    wait_for(lambda: session.snapshot().get("fills"))
+    session.halt("a drill")
+    wait_for(lambda: session.snapshot()["alerts"])
+    halted = session.snapshot()
+    wait_for(lambda: session.snapshot()["ts_ns"] >= halted["ts_ns"] + 3 * DAY_NS)
+    shown = session.snapshot()
+    assert shown["halted"] == "a drill" and shown["session"]["state"] == "running"
+    assert len(shown["fills"]) == len(halted["fills"])
+    session.resume("the risk officer")
+    wait_for(lambda: len(session.snapshot()["fills"]) > len(halted["fills"]))
+    assert session.snapshot()["halted"] == ""

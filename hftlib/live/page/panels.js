@@ -112,14 +112,14 @@ export function showStatistics(paper) {
 /** Verdict and columns; a column changed where its p is at most half the level. */
 export function showDrift(paper) {
   const drift = paper?.drift;
+  const half = (drift?.level ?? 0) / 2;
   const verdict = byId("drift-verdict");
   say(verdict, !drift ? "not measured yet" : drift.is_drift ? "◆ drift" : "no drift");
   verdict.className = drift?.is_drift ? "tag warn" : "tag";
   say(byId("drift-note"), !drift ? "" :
     `${format.number(drift.n_current, 0)} rows to ${format.time(drift.ts_ns)} UTC against those of training; ` +
-    `level ${format.chance(drift.level)}; all columns together p = ${format.chance(drift.mmd_p)}`);
+    `all columns together p = ${format.chance(drift.mmd_p)}; drift is a p of at most ${format.chance(half)}, there or of one`);
   const columns = drift?.columns ?? [];
-  const half = (drift?.level ?? 0) / 2;
   fill(byId("drift"), [Boolean(paper), columns, half], () => {
     if (!columns.length) return nothing(paper
       ? "Drift is measured once enough bars have come."
